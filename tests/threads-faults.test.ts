@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { administerMachine, askMachine } from '../src/api/machine-server.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
@@ -122,5 +123,45 @@ describe('a device that stays', () => {
     expect(await served.end()).toBe(0);
     expect(served.stdout).toMatch(/^line 0 x+$/m);
     expect(served.stdout).toMatch(/^\(\d+ lines are missing here\)$/m);
+  });
+});
+
+describe('devices that are plugged in at the same time', () => {
+  const plug = (at_: string) => administerMachine(at('machine'), 'plug', { device: 'edu', at: at_ });
+
+  it('have a place each: the second one for a place is EEXIST, as in one thread', async () => {
+    writeFileSync(at('machine.yaml'), 'devices: [{ at: 01.0, model: edu, driver: vfio-pci }, { at: 02.0, model: edu, driver: vfio-pci }]');
+    await using _served = await VfioProcess.serve(at('machine.yaml'), at('machine'));
+    const results = await Promise.allSettled(['09.0', '09.0', '0a.0', '0a.0', '09.0'].map(plug));
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(2);
+    for (const result of results) if (result.status === 'rejected') expect(result.reason).toMatchObject({ code: 'EEXIST' });
+    const { functions, groups } = await askMachine(at('machine'));
+    expect(functions.map(({ bdf }) => bdf)).toEqual(['01', '02', '09', '0a'].map((slot) => `0000:00:${slot}.0`));
+    expect(groups).toHaveLength(4);
+  });
+
+  it('join the group of what stands above them on a conventional bus', async () => {
+    writeFileSync(
+      at('machine.yaml'),
+      `devices:
+  - { at: 01.0, model: edu, driver: vfio-pci }
+  - at: 02.0
+    kind: root-port
+    devices:
+      - at: 00.0
+        kind: pcie-to-pci-bridge
+        devices: [{ at: 01.0, model: edu, driver: vfio-pci }, { at: 02.0, kind: pci-bridge, devices: [{ at: 03.0, model: edu }] }]
+`,
+    );
+    const documents = [];
+    for (const threads of ['1', '31']) {
+      await using _served = await VfioProcess.serve(at('machine.yaml'), at('machine'), '--threads', threads);
+      const inner = (await askMachine(at('machine'))).functions.find(({ kind }) => kind === 'pci-bridge')!;
+      const { bdf } = (await askMachine(at('machine'))).functions.find(({ parent }) => parent === inner.bdf)!;
+      await administerMachine(at('machine'), 'unplug', { bdf });
+      await administerMachine(at('machine'), 'plug', { device: 'edu', behind: inner.bdf, at: '03.0' });
+      documents.push((await askMachine(at('machine'))).groups.map(({ id, functions }) => ({ id, functions: [...functions].sort() })));
+    }
+    expect(documents[1]).toEqual(documents[0]);
   });
 });

@@ -95,7 +95,7 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
 }
 
 /** Their threads have the functions for which others stand in here. */
-function withoutStandIns(document: MachineDocument, isOwn: (bdf: string) => boolean): MachineDocument {
+export function withoutStandIns(document: MachineDocument, isOwn: (bdf: string) => boolean): MachineDocument {
   const groups = document.groups.map((group) => ({ ...group, functions: group.functions.filter(isOwn) }));
   return {
     ...document,

@@ -15,6 +15,10 @@ export class ThreadsDesk implements AdminDesk {
   readonly #name: string;
   /** Starts a thread that has no function yet, but every bridge. */
   readonly #startEmpty: () => Promise<DeviceThread>;
+  /** The last choice of a thread for a new device. */
+  #placing: Promise<unknown> = Promise.resolve();
+  /** By slot: the thread that was chosen for a new device there, which may be under way. */
+  readonly #promised = new Map<string, DeviceThread>();
 
   /** @param name the machine's */
   constructor(threads: ServerThreads, name: string, startEmpty: () => Promise<DeviceThread>) {
@@ -70,44 +74,68 @@ export class ThreadsDesk implements AdminDesk {
   }
 
   /**
-   * The thread for a new device: that of its neighbours, with which it shares a bus or a slot; a
-   * new one for a device that has none; at last the one with the fewest functions.
+   * The thread for a new device: that of its neighbours, with which it may share a bus, a slot or a
+   * group; a new one for a device that has none; at last the one with the fewest functions.
    */
   async #placeFor(given: AdminArguments): Promise<DeviceThread> {
     const { behind, at } = given;
-    const { functions } = await this.status();
     const port = typeof behind === 'string' ? parseBdf(behind) : null;
     if (port !== null) this.#having(port);
-    const near = functions.find((fn) => isNeighbour(fn, port, typeof at === 'string' ? at : '00.0'));
-    if (near !== undefined) {
-      const owner = this.#all().find((thread) => this.#threads.functionsOf(thread).has(near.bdf));
-      if (owner !== undefined) return owner;
-    }
-    if (this.#threads.hasRoom) return await this.#startEmpty();
-    return this.#all().reduce((least, one) => (this.#threads.functionsOf(one).size < this.#threads.functionsOf(least).size ? one : least));
+    // The second of two requests waits for the place of the first one, and not for its device.
+    const place = this.#placing.then(() => this.#place(port, typeof at === 'string' ? at : '00.0'));
+    this.#placing = place.catch(() => {});
+    return await place;
+  }
+
+  async #place(port: string | null, at: string): Promise<DeviceThread> {
+    const { functions } = await this.status();
+    const slot = slotOf(port ?? placeOf(at, functions), functions);
+    const threads = this.#all();
+    const near = functions.find((fn) => !bridges.has(fn.kind) && slotOf(fn.bdf, functions) === slot);
+    const owner = near === undefined ? this.#promised.get(slot) : threads.find((one) => this.#threads.functionsOf(one).has(near.bdf));
+    if (owner !== undefined && threads.includes(owner)) return owner;
+    const fewest = () =>
+      threads.reduce((least, one) => (this.#threads.functionsOf(one).size < this.#threads.functionsOf(least).size ? one : least));
+    const chosen = this.#threads.hasRoom ? await this.#startEmpty() : fewest();
+    this.#promised.set(slot, chosen);
+    return chosen;
   }
 }
 
 const bridges: ReadonlySet<string> = new Set(['root-port', 'upstream-port', 'downstream-port', 'pcie-to-pci-bridge', 'pci-bridge']);
 
-/** Whether `fn`, no bridge, is on the bus or the slot of a new device. */
-function isNeighbour(fn: FunctionDocument, port: string | null, at: string): boolean {
-  if (bridges.has(fn.kind)) return false;
-  if (port !== null) return fn.parent === port;
-  if (fn.parent !== null) return false;
-  const slot = (at.includes(':') ? parseBdf(at) : `0000:00:${at}`).replace(/\.[0-7]$/, '');
-  return fn.bdf.startsWith(`${slot}.`);
+/** An address on the bus of a new device: its own, or that of the bridge above the bus. */
+function placeOf(at: string, functions: readonly FunctionDocument[]): string {
+  const bdf = at.includes(':') ? parseBdf(at) : `0000:00:${at}`;
+  const bus = bdf.slice(0, bdf.lastIndexOf(':') + 1);
+  return functions.find((fn) => fn.bdf.startsWith(bus))?.parent ?? bdf;
+}
+
+/** The slot of the root bus that has the function `bdf`, or the bridges above it. */
+function slotOf(bdf: string, functions: readonly FunctionDocument[]): string {
+  let top = bdf;
+  for (let parent: string | null = bdf; parent !== null; ) {
+    top = parent;
+    const above: string = parent;
+    parent = functions.find((fn) => fn.bdf === above)?.parent ?? null;
+  }
+  return top.replace(/\.[0-7]$/, '');
 }
 
 /** Bridges are in every part; that of the part that has more of a group counts. */
-function merged(name: string, parts: readonly MachineDocument[]): MachineDocument {
+export function merged(name: string, parts: readonly MachineDocument[]): MachineDocument {
   const functions = new Map<string, FunctionDocument>();
   const groups = new Map<number, MachineDocument['groups'][number]>();
   for (const part of parts) {
-    for (const fn of part.functions) if (!functions.has(fn.bdf)) functions.set(fn.bdf, fn);
     for (const group of part.groups) {
       const known = groups.get(group.id);
       if (known === undefined || group.functions.length > known.functions.length) groups.set(group.id, group);
+    }
+  }
+  for (const part of parts) {
+    const whole = new Set(part.groups.filter((group) => groups.get(group.id) === group).map(({ id }) => id));
+    for (const fn of part.functions) {
+      if (!functions.has(fn.bdf) || (fn.group !== null && whole.has(fn.group))) functions.set(fn.bdf, fn);
     }
   }
   return {

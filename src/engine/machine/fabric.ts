@@ -99,9 +99,10 @@ export class Fabric {
   /**
    * Build all hardware that is there at power-on.
    *
+   * @param rootBuses names of root buses that are there besides those of devices
    * @throws VfioError EINVAL, EEXIST, ENOSPC; the functions built before are disposed of then
    */
-  powerOn(specs: readonly FunctionSpec[]): readonly Placed[] {
+  powerOn(specs: readonly FunctionSpec[], rootBuses: readonly string[] = []): readonly Placed[] {
     using undo = new Cleanup();
     const placed: Placed[] = [];
     // As the kernel scans: every function on a bus, then the functions behind each bridge there.
@@ -116,7 +117,7 @@ export class Fabric {
         put(spec.devices ?? [], behind);
       }
     };
-    const roots = this.#buses.declareRoots(checkList(specs).map((spec) => spec.at));
+    const roots = this.#buses.declareRoots([...checkList(specs).map((spec) => spec.at), ...rootBuses.map((name) => `${name}:00.0`)]);
     const onRoot = new Map<PciBus, FunctionSpec[]>(roots.map((root) => [root, []]));
     for (const spec of specs) {
       const bus = this.#buses.of(spec.at);

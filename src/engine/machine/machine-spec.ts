@@ -259,5 +259,10 @@ export interface MachineSpec {
    * The CPU's page size: 4096 (default), 16384 or 65536; `MachineOptions.pageSize` stands above it.
    */
   readonly pageSize?: number;
+  /**
+   * Root buses that are there without a device, by name (`0000:60`). The part of a machine has the
+   * root buses of the whole (`sliceOf`). Default: those that `devices` name.
+   */
+  readonly rootBuses?: readonly string[];
   readonly devices: readonly FunctionSpec[];
 }

@@ -98,7 +98,7 @@ export class Machine implements Disposable {
     const { events } = this.context;
     const seq = events.on ? events.emit('power', { state: 'on' }) : 0;
     events.during(seq, () => {
-      const placed = this.#fabric.powerOn(spec.devices);
+      const placed = this.#fabric.powerOn(spec.devices, spec.rootBuses);
       this.#groups.join(placed.map((p) => p.fn));
       this.#added(placed);
     });

@@ -33,7 +33,7 @@ export const ties: readonly Tie[] = [
   },
   {
     why: 'the requester id that DMA of several functions carries',
-    key: (fn) => fn.requester?.bdf ?? null,
+    key: (fn) => (fn.requester ?? fn).bdf,
   },
   {
     why: "the interrupt vectors of a machine that has a limit for them (the parameter 'maxVectors')",
@@ -114,8 +114,8 @@ export interface Slice {
 }
 
 /**
- * The declaration of a machine that has only the functions `kept` of `machine`, and every bridge.
- * Addresses, groups and bus numbers are those of `machine`.
+ * The declaration of a machine that has only the functions `kept` of `machine`, and every bridge
+ * and root bus. Addresses, groups and bus numbers are those of `machine`.
  *
  * @param spec the declaration that `machine` was made from
  * @param machine as it was at power-on
@@ -136,7 +136,8 @@ export function sliceOf(spec: MachineSpec, machine: Machine, kept: ReadonlySet<s
       standIns.push(fn.bdf);
       return [{ ...standInFor(fn, one), ...requester }];
     });
-  return { spec: { ...spec, devices: slice(spec.devices, null) }, standIns };
+  const rootBuses = [...new Set([...machine.functions.values()].map((fn) => fn.bus.root.name))];
+  return { spec: { ...spec, rootBuses, devices: slice(spec.devices, null) }, standIns };
 }
 
 /** Whether a bridge is on its device, which is found by function 0, or does DMA with its id. */
