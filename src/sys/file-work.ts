@@ -229,10 +229,15 @@ export class FileWork implements Disposable {
     this.#sys.watchRef(number, keepAlive);
   }
 
-  #signalled(): void {
+  /**
+   * True: the next end may come in turn with the messages of clients, without the event loop
+   * (native/turns.c).
+   */
+  #signalled(): boolean {
     this.#sys.eventfdRead(this.#event.number);
     this.#reap(0);
     this.#tell();
+    return true;
   }
 
   #reap(timeoutMs: number, spins = false): void {
