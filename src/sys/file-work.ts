@@ -229,15 +229,10 @@ export class FileWork implements Disposable {
     this.#sys.watchRef(number, keepAlive);
   }
 
-  /**
-   * True: the next end may come in turn with the messages of clients, without the event loop
-   * (native/turns.c).
-   */
-  #signalled(): boolean {
+  #signalled(): void {
     this.#sys.eventfdRead(this.#event.number);
     this.#reap(0);
     this.#tell();
-    return true;
   }
 
   #reap(timeoutMs: number, spins = false): void {
