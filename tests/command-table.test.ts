@@ -87,13 +87,15 @@ describe.skipIf(!hasMandoc)('mandoc has no complaint about', () => {
   });
 });
 
-it('vfio --help loads the table, commander, and little else', () => {
-  const root = join(import.meta.dirname, '..');
-  const loaded = new Set<string>();
+const root = join(import.meta.dirname, '..');
+
+/** The files and packages that loading `entry` loads. */
+function loadedBy(entry: string): { readonly files: ReadonlySet<string>; readonly packages: ReadonlySet<string> } {
+  const files = new Set<string>();
   const packages = new Set<string>();
   const load = (file: string) => {
-    if (loaded.has(file)) return;
-    loaded.add(file);
+    if (files.has(file)) return;
+    files.add(file);
     const text = readFileSync(join(root, file), 'utf8');
     // Types are not loaded, nor what `import()` names.
     for (const [, specifier] of text.matchAll(/^(?:import|export) (?!type\b)(?:[^;'"]*? from )?'([^']+)'/gm)) {
@@ -101,9 +103,18 @@ it('vfio --help loads the table, commander, and little else', () => {
       else if (!specifier!.startsWith('node:')) packages.add(specifier!);
     }
   };
-  load('src/cli/main.ts');
+  load(entry);
+  return { files, packages };
+}
+
+it('a thread of a device loads no package: each thread has its own copy of all code', () => {
+  expect([...loadedBy('src/api/threads/thread-entry.ts').packages]).toEqual([]);
+});
+
+it('vfio --help loads the table, commander, and little else', () => {
+  const { files, packages } = loadedBy('src/cli/main.ts');
   const light = /^src\/(?:base|abi)\/|^src\/cli\/(?:commands\/)?[a-z-]+\.ts$/;
-  const others = [...loaded].filter((file) => !light.test(file));
+  const others = [...files].filter((file) => !light.test(file));
   expect(others.sort()).toEqual([
     'src/api/address.ts',
     'src/api/failure-lines.ts',

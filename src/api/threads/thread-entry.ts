@@ -7,9 +7,8 @@ import { sliceOf, unitsOf } from '../../engine/machine/units.ts';
 import { EventStream } from '../../events/stream.ts';
 import type { AdminDesk, AdminRequest } from '../admin/desk.ts';
 import { surviveForeignCode } from '../foreign-context.ts';
-import { importMachineOf } from '../machine.ts';
 import type { MachineDocument } from '../machine-document.ts';
-import { readMachineFile } from '../machine-file.ts';
+import { importMachineOf } from '../machine-of-spec.ts';
 import { PeerProcesses } from '../peer-processes.ts';
 import { EventSender } from './event-relay.ts';
 import type { Plan, ServedSocket, Share, Survey, ThreadData } from './jobs.ts';
@@ -68,6 +67,8 @@ async function begin(): Promise<Plan | readonly ServedSocket[]> {
 
 /** The machine is there for a moment, without a socket. */
 async function survey({ file, threads }: Survey): Promise<Plan> {
+  // A thread that serves reads no file.
+  const { readMachineFile } = await import('../machine-file.ts');
   const spec = readMachineFile(file);
   using machine = await importMachineOf(file, spec);
   const functions = [...machine.functions.values()];

@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { importMachineOf } from '../../api/machine.ts';
+import { importMachineOf } from '../../api/machine-of-spec.ts';
 import { readMachineFile } from '../../api/machine-file.ts';
 import { HeapMemory } from '../../sys/fake.ts';
 import { Machine } from './machine.ts';
