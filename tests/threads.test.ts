@@ -108,6 +108,11 @@ describe('a selfish neighbour', () => {
     selfish.region(0).write32(Selfish.FOR_EVER, 1);
     expect(read(socketOf('0000:01:00.0'))).toBe(EDU_ID);
     await served.says('0000:02:00.0 has not answered for 5 s');
+    expect((await askMachine(at('served'))).functions.map(({ bdf }) => bdf)).toContain('0000:02:00.0');
+    await expect(administerMachine(at('served'), 'reset', { bdf: '02:00.0' })).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    expect((await administerMachine(at('served'), 'plug', { device: 'edu', behind: '00:04.0' })).lines).toEqual([
+      '0000:04:00.0 is there, bound to vfio-pci',
+    ]);
     expect(read(socketOf('0000:01:00.0'))).toBe(EDU_ID);
     expect(await served.end()).toBe(0);
     expect(existsSync(at('served'))).toBe(false);

@@ -43,7 +43,7 @@ export default ({ file = '' } = {}) => {
         });
       },
       'bar0.exit'() {
-        setImmediate(() => process.exit(7));
+        setTimeout(() => process.exit(7), 20);
       },
       'bar0.systemCall'() {
         setImmediate(() => execSync(`while ! test -e ${file}; do sleep 0.1; done`));

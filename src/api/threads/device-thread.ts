@@ -73,6 +73,8 @@ export class DeviceThread implements AsyncDisposable {
   #stopping = false;
   /** The pause before it starts anew. */
   #pauseMs = 0;
+  /** Rejects when the thread has not answered for some time. */
+  #silence = newSilence();
   #begun = 0;
   #restart: NodeJS.Timeout | null = null;
   /** Sockets that it may have left, when it was ended. */
@@ -109,9 +111,13 @@ export class DeviceThread implements AsyncDisposable {
     }
   }
 
-  /** @throws VfioError (rejects) EIO while the thread is down; the other thread's error */
+  /**
+   * @throws VfioError (rejects) EIO while the thread is down; ETIMEDOUT when it does not answer;
+   *   the other thread's error
+   */
   ask<T>(word: string, value: unknown, progress?: (text: string) => void): Promise<T> {
-    return this.#run === null ? Promise.reject(this.#down()) : this.#run.port.ask<T>(word, value, progress);
+    if (this.#run === null) return Promise.reject(this.#down());
+    return Promise.race([this.#run.port.ask<T>(word, value, progress), this.#silence.promise]);
   }
 
   /** The server wants events from now on, or does not. */
@@ -166,6 +172,7 @@ export class DeviceThread implements AsyncDisposable {
 
   /** Reports a thread that does not answer: its device computes, or runs in a circle. */
   #watchOver(run: Run): void {
+    this.#silence = newSilence();
     let since = performance.now();
     let reported = false;
     let waiting = false;
@@ -177,12 +184,18 @@ export class DeviceThread implements AsyncDisposable {
           () => {
             if (reported)
               this.#host.note('warn', `${this.job.name} answers again, after ${Math.round((performance.now() - since) / 1000)} s`);
+            if (reported) this.#silence = newSilence();
             reported = waiting = false;
           },
           () => {},
         );
       } else if (!reported && performance.now() - since > SLOW_MS) {
         reported = true;
+        this.#silence.reject(
+          new VfioError('ETIMEDOUT', `${this.job.name} does not answer: its code runs without a pause`, {
+            fix: 'The thread does as asked when its code pauses. To end it, end the server.',
+          }),
+        );
         this.#host.note(
           'error',
           `${this.job.name} has not answered for ${SLOW_MS / 1000} s: its code runs without a pause. Other devices go on`,
@@ -342,4 +355,19 @@ function removeLeft(path: string): void {
     // Another process listens there by now.
     if (!(error instanceof VfioError)) throw error;
   }
+}
+
+interface Silence {
+  readonly promise: Promise<never>;
+  readonly reject: (error: VfioError) => void;
+}
+
+function newSilence(): Silence {
+  let reject = (_error: VfioError): void => {};
+  const promise = new Promise<never>((_, refuse) => {
+    reject = refuse;
+  });
+  // There may be no question.
+  promise.catch(() => {});
+  return { promise, reject };
 }

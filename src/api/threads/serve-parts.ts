@@ -154,6 +154,8 @@ export async function serveMachine(file: string, directory: string, options: Ser
   const desk: ThreadsDesk = new ThreadsDesk(threads, plan.name, startEmpty);
   const sockets = await startAll(shares, (share) => start(share.functions, share));
   if (options.manage ?? true) {
+    // From now on the desk knows each function, also of a thread that stops to answer.
+    await desk.status();
     const events = undo.use(serving.stream.source('machine'));
     home.openDoor({ desk, events, clock: serving.clock, keepAlive: true });
   }

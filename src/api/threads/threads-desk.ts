@@ -13,6 +13,8 @@ import type { ServerThreads } from './server-threads.ts';
 export class ThreadsDesk implements AdminDesk {
   readonly #threads: ServerThreads;
   readonly #name: string;
+  /** The last answer of each thread. */
+  readonly #last = new WeakMap<DeviceThread, MachineDocument>();
   /** Starts a thread that has no function yet, but every bridge. */
   readonly #startEmpty: () => Promise<DeviceThread>;
   /** The last choice of a thread for a new device. */
@@ -29,11 +31,23 @@ export class ThreadsDesk implements AdminDesk {
 
   /** Threads that are down are left out, with their functions. */
   async status(): Promise<MachineDocument> {
-    const parts = await Promise.all(this.#all().map((thread) => thread.ask<MachineDocument>('status', null).catch(() => null)));
+    const parts = await Promise.all(this.#all().map((thread) => this.#statusOf(thread)));
     return merged(
       this.#name,
       parts.filter((part) => part !== null),
     );
+  }
+
+  /** A thread that does not answer is as it last was; one that is down has nothing. */
+  async #statusOf(thread: DeviceThread): Promise<MachineDocument | null> {
+    try {
+      const document = await thread.ask<MachineDocument>('status', null);
+      this.#last.set(thread, document);
+      return document;
+    } catch (error) {
+      const silent = error instanceof VfioError && error.code === 'ETIMEDOUT';
+      return silent ? (this.#last.get(thread) ?? null) : null;
+    }
   }
 
   async carryOut(request: AdminRequest, progress: AdminProgress): Promise<AdminAnswer> {
