@@ -2,8 +2,8 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { importMachineOf } from '../../api/machine-of-spec.ts';
 import { readMachineFile } from '../../api/machine-file.ts';
+import { importMachineOf } from '../../api/machine-of-spec.ts';
 import { HeapMemory } from '../../sys/fake.ts';
 import { Machine } from './machine.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
