@@ -120,20 +120,20 @@ export class CompletionQueue {
    */
   postMany(words: Uint32Array, ids: Uint16Array, count: number, queueId: number, sqHead: number): void {
     const dw2 = ((queueId << 16) | sqHead) >>> 0;
-    let at = this.tail;
+    const first = this.tail * WORDS + 3;
+    const tag = (this.phase << 16) | ids[0]!;
     for (let i = 0; i < count; i++) {
-      words[at * WORDS] = 0;
-      words[at * WORDS + 1] = 0;
-      words[at * WORDS + 2] = dw2;
-      at = nextIndex(at, this.size);
-    }
-    // All phase tags come after all that they announce, for other processors too: one fence serves
-    // the whole batch.
-    Atomics.store(this.#entry, 0, 0);
-    for (let i = 0; i < count; i++) {
-      words[this.tail * WORDS + 3] = (this.phase << 16) | ids[i]!;
+      const at = this.tail * WORDS;
+      words[at] = 0;
+      words[at + 1] = 0;
+      words[at + 2] = dw2;
+      if (i > 0) words[at + 3] = (this.phase << 16) | ids[i]!;
       this.#advance();
     }
+    // The host looks at the entries in their order, so the first phase tag announces them all and
+    // is stored last. An atomic store is a release: stores before it are seen before it. On ARM,
+    // plain stores after it may be seen before it.
+    Atomics.store(words, first, tag);
     this.fresh += count;
   }
 

@@ -96,6 +96,16 @@ export class Doorbells {
     if (this.#shadow.enabled) this.#setShadow(2 * id + 1, 0);
   }
 
+  /** Submission queue `id` is gone: its doorbell stands for nothing. */
+  dropTail(id: number): void {
+    this.mapped?.set(2 * id, NONE);
+  }
+
+  /** As `dropTail`, of a completion queue. */
+  dropHead(id: number): void {
+    this.mapped?.set(2 * id + 1, NONE);
+  }
+
   /**
    * The tail that doorbells reported while the controller was stopped. The admin queue's doorbells
    * are registers.

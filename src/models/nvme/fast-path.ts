@@ -155,6 +155,7 @@ export class FastPath {
       return read ? first + rest : -(first + rest);
     }
     this.#copies = before;
+    this.#forget(before);
     return 0;
   }
 
@@ -197,10 +198,14 @@ export class FastPath {
       const at = this.#fromAt[i]!;
       const size = this.#sizes[i]!;
       to[i]!.set(size === source.length ? source : source.subarray(at, at + size), this.#toAt[i]!);
-      // Memory that the driver unmaps must not stay because of them.
-      from[i] = NO_BYTES;
-      to[i] = NO_BYTES;
+      this.#forget(i);
     }
     this.#memory.bytes = NO_BYTES;
+  }
+
+  /** Memory that the driver unmaps must not stay because of copy `i`. */
+  #forget(i: number): void {
+    this.#from[i] = NO_BYTES;
+    this.#to[i] = NO_BYTES;
   }
 }

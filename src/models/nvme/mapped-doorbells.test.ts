@@ -17,6 +17,7 @@ import {
 import { Status } from '../../abi/nvme-status.ts';
 import { Command, Config } from '../../abi/pci.ts';
 import { kinds } from '../../events/kinds.ts';
+import { NONE } from './mapped-doorbells.ts';
 import type { NvmeOptions } from './nvme.ts';
 
 const FLUSH: CommandFields = { opcode: NvmOpcode.FLUSH, nsid: 1 };
@@ -112,6 +113,22 @@ describe('doorbells that the host maps', () => {
     put();
     pass();
     expect(c.completions(1, false)).toHaveLength(1);
+  });
+
+  it('of a queue that is gone have no value: a store of its last one is refused', () => {
+    const { c, load, store, put, pass } = mapped();
+    c.submit(0, EVENT);
+    put();
+    pass();
+    c.completions(1, false);
+    store(CQ1, 1);
+    pass();
+    c.admin({ opcode: AdminOpcode.DELETE_SQ, cdw10: 1 });
+    c.admin({ opcode: AdminOpcode.DELETE_CQ, cdw10: 1 });
+    expect([load(SQ1), load(CQ1)]).toEqual([NONE, NONE]);
+    store(SQ1, 1);
+    pass();
+    expect(c.completions(0).map(({ result }) => result & 0xffff)).toEqual([eventOf(EventError.INVALID_DOORBELL_REGISTER)]);
   });
 
   it('a queue that is made again begins at 0', () => {

@@ -98,7 +98,7 @@ export class MappedDoorbells {
     return Atomics.load(this.#words, index);
   }
 
-  /** Doorbell `index` has `value`, by an access or because its queue is new. */
+  /** Doorbell `index` has `value`, by an access, or because its queue is new or gone. */
   set(index: number, value: number): void {
     this.#seen[index] = value;
     Atomics.store(this.#words, index, value);

@@ -219,6 +219,7 @@ export class Queues implements CompletingQueues, RungQueues {
 
   deleteCq(cq: CompletionQueue): void {
     this.cq[cq.id] = null;
+    this.doorbells.dropHead(cq.id);
     this.completions.interrupts.updateLevel();
   }
 
@@ -373,6 +374,7 @@ export class Queues implements CompletingQueues, RungQueues {
     const command = sq.deleting!;
     sq.deleting = null;
     this.sq[sq.id] = null;
+    this.doorbells.dropTail(sq.id);
     sq.cq.users--;
     this.completions.complete(command, Status.SUCCESS);
   }
