@@ -65,8 +65,7 @@ export interface Share extends Slice {
 /** The answer to a survey. */
 export interface Plan {
   readonly name: string;
-  /** The sets of functions that share nothing; each share has one or more. */
-  readonly units: number;
+  /** Each has one or more of the sets of functions that share nothing. */
   readonly shares: readonly Share[];
   /** The machine without a function besides its bridges. */
   readonly bridges: Slice;

@@ -83,7 +83,6 @@ async function survey({ file, threads }: Survey): Promise<Plan> {
   };
   return {
     name: machine.name,
-    units: active.length,
     shares: Array.from({ length: shares }, (_, number) => share(number)),
     bridges: sliceOf(spec, machine, new Set()),
     atPowerOn: {
