@@ -73,8 +73,10 @@ export class DeviceThread implements AsyncDisposable {
   #stopping = false;
   /** The pause before it starts anew. */
   #pauseMs = 0;
-  /** Rejects when the thread has not answered for some time. */
-  #silence = newSilence();
+  /** Questions that wait for an answer, by their way to give up. */
+  readonly #asking = new Set<(error: Error) => void>();
+  /** The thread has not answered for some time, and questions give up; null: it answers. */
+  #silence: VfioError | null = null;
   #begun = 0;
   #restart: NodeJS.Timeout | null = null;
   /** Sockets that it may have left, when it was ended. */
@@ -112,12 +114,25 @@ export class DeviceThread implements AsyncDisposable {
   }
 
   /**
-   * @throws VfioError (rejects) EIO while the thread is down; ETIMEDOUT when it does not answer;
-   *   the other thread's error
+   * @throws VfioError (rejects) EIO while the thread is down or starts anew; ETIMEDOUT when it does
+   *   not answer; the other thread's error
    */
-  ask<T>(word: string, value: unknown, progress?: (text: string) => void): Promise<T> {
-    if (this.#run === null) return Promise.reject(this.#down());
-    return Promise.race([this.#run.port.ask<T>(word, value, progress), this.#silence.promise]);
+  async ask<T>(word: string, value: unknown, progress?: (text: string) => void): Promise<T> {
+    if (this.#serving === null) throw this.#down();
+    const answer = this.#serving.port.ask<T>(word, value, progress);
+    let giveUp = (_error: Error): void => {};
+    // Not a race with one promise for the whole life of the thread, which would keep each answer.
+    const given = new Promise<T>((resolve, reject) => {
+      giveUp = reject;
+      answer.then(resolve, reject);
+    });
+    this.#asking.add(giveUp);
+    if (this.#silence !== null) giveUp(this.#silence);
+    try {
+      return await given;
+    } finally {
+      this.#asking.delete(giveUp);
+    }
   }
 
   /** The server wants events from now on, or does not. */
@@ -172,7 +187,7 @@ export class DeviceThread implements AsyncDisposable {
 
   /** Reports a thread that does not answer: its device computes, or runs in a circle. */
   #watchOver(run: Run): void {
-    this.#silence = newSilence();
+    this.#silence = null;
     let since = performance.now();
     let reported = false;
     let waiting = false;
@@ -184,18 +199,17 @@ export class DeviceThread implements AsyncDisposable {
           () => {
             if (reported)
               this.#host.note('warn', `${this.job.name} answers again, after ${Math.round((performance.now() - since) / 1000)} s`);
-            if (reported) this.#silence = newSilence();
+            this.#silence = null;
             reported = waiting = false;
           },
           () => {},
         );
       } else if (!reported && performance.now() - since > SLOW_MS) {
         reported = true;
-        this.#silence.reject(
-          new VfioError('ETIMEDOUT', `${this.job.name} does not answer: its code runs without a pause`, {
-            fix: 'The thread does as asked when its code pauses. To end it, end the server.',
-          }),
-        );
+        this.#silence = new VfioError('ETIMEDOUT', `${this.job.name} does not answer: its code runs without a pause`, {
+          fix: 'The thread does as asked when its code pauses. To end it, end the server.',
+        });
+        for (const giveUp of this.#asking) giveUp(this.#silence);
         this.#host.note(
           'error',
           `${this.job.name} has not answered for ${SLOW_MS / 1000} s: its code runs without a pause. Other devices go on`,
@@ -208,7 +222,8 @@ export class DeviceThread implements AsyncDisposable {
   #ended(run: Run, why: string): void {
     const served = this.#serving === run;
     run.port.end(this.#down());
-    this.#run = null;
+    // One that could not be ended in time may end when the next one runs.
+    if (this.#run === run) this.#run = null;
     this.#host.ended(this.number);
     if (!served) return;
     this.#serving = null;
@@ -355,19 +370,4 @@ function removeLeft(path: string): void {
     // Another process listens there by now.
     if (!(error instanceof VfioError)) throw error;
   }
-}
-
-interface Silence {
-  readonly promise: Promise<never>;
-  readonly reject: (error: VfioError) => void;
-}
-
-function newSilence(): Silence {
-  let reject = (_error: VfioError): void => {};
-  const promise = new Promise<never>((_, refuse) => {
-    reject = refuse;
-  });
-  // There may be no question.
-  promise.catch(() => {});
-  return { promise, reject };
 }

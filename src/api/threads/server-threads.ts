@@ -1,4 +1,5 @@
 /** The threads of one server: they begin and end here, and what they share is kept here. */
+import { VfioError } from '../../base/errno.ts';
 import type { EventSource } from '../../events/source.ts';
 import type { EventStream } from '../../events/stream.ts';
 import type { AdminDesk } from '../admin/desk.ts';
@@ -22,6 +23,10 @@ export class ServerThreads implements AsyncDisposable {
   readonly #source: EventSource;
   readonly #merger: EventMerger;
   readonly #threads = new Map<number, DeviceThread>();
+  /** Those that have not begun to serve yet, by number. */
+  readonly #starting = new Map<number, Promise<unknown>>();
+  /** The server ends: no thread begins any more. */
+  readonly #end = new AbortController();
   /** The functions of each thread, by address. */
   readonly #functions = new Map<number, ReadonlySet<string>>();
 
@@ -61,7 +66,7 @@ export class ServerThreads implements AsyncDisposable {
   /**
    * @param desk carries out what administrators ask for at the sockets of the thread
    * @param signal gives up while the thread begins
-   * @throws VfioError (rejects) as `DeviceThread.start`
+   * @throws VfioError (rejects) as `DeviceThread.start`; EINTR when the server ends meanwhile
    */
   async start(
     job: Job,
@@ -70,19 +75,27 @@ export class ServerThreads implements AsyncDisposable {
   ): Promise<{ readonly thread: DeviceThread; readonly sockets: readonly ServedSocket[] }> {
     let number = 0;
     while (this.#threads.has(number) || this.#starting.has(number)) number++;
-    this.#starting.add(number);
+    const starting = this.#start(number, job, desk, signal);
+    this.#starting.set(number, starting);
     try {
-      const started = await DeviceThread.start(number, job, this.#hostFor(desk), signal);
-      this.#threads.set(number, started.thread);
-      started.thread.watch(this.#wanted());
-      return started;
+      return await starting;
     } finally {
       this.#starting.delete(number);
     }
   }
 
-  /** Numbers of threads that have not begun to serve yet. */
-  readonly #starting = new Set<number>();
+  async #start(number: number, job: Job, desk: AdminDesk | null, signal?: AbortSignal) {
+    const end = this.#end.signal;
+    end.throwIfAborted();
+    const started = await DeviceThread.start(number, job, this.#hostFor(desk), signal === undefined ? end : AbortSignal.any([signal, end]));
+    if (end.aborted) {
+      await started.thread[Symbol.asyncDispose]();
+      throw end.reason;
+    }
+    this.#threads.set(number, started.thread);
+    started.thread.watch(this.#wanted());
+    return started;
+  }
 
   #hostFor(desk: AdminDesk | null): ThreadHost {
     const { events, report } = this.#reports;
@@ -106,8 +119,10 @@ export class ServerThreads implements AsyncDisposable {
     };
   }
 
-  /** Every thread closes its devices and ends. */
+  /** Every thread closes its devices and ends, and so does one that begins. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#end.abort(new VfioError('EINTR', 'the server ends', { fix: 'Start it again first.' }));
+    await Promise.allSettled(this.#starting.values());
     await Promise.all([...this.#threads.values()].map((thread) => thread[Symbol.asyncDispose]()));
     this.#threads.clear();
     this.#merger[Symbol.dispose]();
