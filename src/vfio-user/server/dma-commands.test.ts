@@ -379,3 +379,22 @@ it('only what looks like QEMU is asked', () => {
   expect(mayBeQemu({ major: 0, minor: 1, capabilities })).toBe(false);
   expect(mayBeQemu({ major: 0, minor: 0, capabilities: defaultCapabilities })).toBe(false);
 });
+
+it.each([
+  ['one message', 4096, 1],
+  ['several', 16_384, 4],
+])('a read into a buffer that was transferred meanwhile fails alone, by %s: EFAULT', async (_, size, messages) => {
+  const client = new FakeClient('spec', { maxDataBytes: 4096, readBytes: null });
+  const gone = new Uint8Array(size);
+  const failed = client.read(0n, gone).catch((error: VfioError) => error.code);
+  structuredClone(gone.buffer, { transfer: [gone.buffer] });
+  await client.run();
+  expect(await failed).toBe('EFAULT');
+  expect(client.asked).toHaveLength(messages);
+  client.memory.fill(7);
+  const next = new Uint8Array(4096);
+  const read = client.read(0n, next);
+  await client.run();
+  await read;
+  expect(next.every((byte) => byte === 7)).toBe(true);
+});

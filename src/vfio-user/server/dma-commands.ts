@@ -128,7 +128,8 @@ export class DmaCommands {
    * @param lands asked once, when all bytes are there: whether they may be stored, at once, in
    *   `into`. Where it says no, none is, and the promise resolves all the same
    * @throws VfioError (rejects) the client's error; ETIMEDOUT; ENODEV when it is gone; EPROTO for
-   *   an answer that does not fit; EOVERFLOW past the last 64-bit address
+   *   an answer that does not fit; EOVERFLOW past the last 64-bit address; EFAULT when `into` is
+   *   gone
    */
   read(page: number, byte: number, into: Uint8Array, lands: (() => boolean) | null = null): Promise<void> {
     return this.#start(false, page, byte, into, lands);
@@ -158,7 +159,14 @@ export class DmaCommands {
         finished: 0,
         error: null,
         cause: this.#events.cause,
-        resolve: buffer === bytes ? resolve : () => resolve(store(buffer, bytes, lands)),
+        resolve:
+          buffer === bytes
+            ? resolve
+            : () => {
+                const wrong = lands === null || lands() ? store(bytes, 0, buffer) : null;
+                if (wrong === null) resolve();
+                else reject(wrong);
+              },
         reject,
         lands: buffer === bytes ? lands : null,
       };
@@ -380,7 +388,8 @@ export class DmaCommands {
     if (!this.#checkEcho(pending, reader)) return;
     if (transfer.error === null && (transfer.lands === null || transfer.lands())) {
       const data = at + dataAt(this.#layout);
-      transfer.buffer.set(bytes.subarray(data, data + count), start);
+      const wrong = store(transfer.buffer, start, bytes.subarray(data, data + count));
+      if (wrong !== null) this.#fail(transfer, wrong);
     }
     this.#finish(transfer, count);
   }
@@ -443,9 +452,19 @@ export class DmaCommands {
   }
 }
 
-/** A read of several messages is complete. */
-function store(collected: Uint8Array, into: Uint8Array, lands: (() => boolean) | null): void {
-  if (lands === null || lands()) into.set(collected);
+/**
+ * Store what was read. The buffer is the device's: one that was transferred to another thread
+ * meanwhile fails this DMA, and the client keeps its connection.
+ *
+ * @returns the error of the DMA: EFAULT; null: all bytes are there
+ */
+function store(into: Uint8Array, at: number, from: Uint8Array): VfioError | null {
+  try {
+    into.set(from, at);
+    return null;
+  } catch (cause) {
+    return new VfioError('EFAULT', 'DMA_READ: the buffer is gone', { cause, fix: 'Keep the buffer until the read has ended.' });
+  }
 }
 
 const addressOf = (page: number, byte: number): bigint => (BigInt(page) << 12n) + BigInt(byte);
