@@ -44,6 +44,7 @@ export const Errno = {
   EOVERFLOW: 75,
   EBADFD: 77,
   EUSERS: 87,
+  EMSGSIZE: 90,
   EOPNOTSUPP: 95,
   EADDRINUSE: 98,
   ECONNRESET: 104,

@@ -52,6 +52,10 @@ export function describeFile(file: OpenFile): string {
       return 'a device';
     case 'eventfd':
       return 'an eventfd';
+    case 'iommufd':
+      return 'an iommufd';
+    case 'memory':
+      return 'a file of memory';
     case 'dmabuf':
       return 'a DMA buffer';
     case 'migration':

@@ -4,9 +4,11 @@
  * @see open(2), dup(2): the lowest free number; linux/fs/file.c
  */
 import type { DmaBuf, MigrationStream } from '../abi/device.ts';
+import type { DirectMemory } from '../abi/memory.ts';
 import { VfioError } from '../base/errno.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { Container } from '../engine/dma/container.ts';
+import type { Iommufd } from '../engine/iommufd/iommufd.ts';
 import type { GroupFile } from '../engine/machine/group-file.ts';
 import type { VfioFileSet } from '../engine/vm/vfio-file-set.ts';
 import type { VmProvider } from '../engine/vm/vm-provider.ts';
@@ -18,6 +20,10 @@ export type FileBody =
   | { readonly kind: 'group'; readonly group: GroupFile }
   | { readonly kind: 'device'; readonly device: DeviceFile }
   | { readonly kind: 'eventfd'; readonly counter: EventCounter }
+  /** /dev/iommu. */
+  | { readonly kind: 'iommufd'; readonly iommufd: Iommufd }
+  /** A memfd, or a file of tmpfs. */
+  | { readonly kind: 'memory'; readonly memory: DirectMemory }
   /** Ranges of a BAR, from FEATURE DMA_BUF. */
   | { readonly kind: 'dmabuf'; readonly buffer: DmaBuf }
   /** The data of a device that is moved, from a set of MIG_DEVICE_STATE. */

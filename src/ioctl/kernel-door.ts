@@ -69,6 +69,10 @@ export class KernelDoor implements Kernel {
       const container = this.machine.openContainer();
       return new OpenFile({ kind: 'container', container }, () => container.close());
     }
+    if (path === '/dev/iommu') {
+      const iommufd = this.machine.openIommufd();
+      return new OpenFile({ kind: 'iommufd', iommufd }, () => iommufd.close());
+    }
     if (path === '/dev/kvm' && this.#kvm !== undefined) return new OpenFile({ kind: 'kvm', provider: this.#kvm });
     const match = GROUP_NODE.exec(path);
     if (match === null) throw new VfioError('ENOENT', `there is no ${path.slice(0, 64)}`);

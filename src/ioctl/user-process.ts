@@ -21,6 +21,7 @@ import { deviceIoctls } from './device-ioctls.ts';
 import { EventCounter } from './event-counter.ts';
 import { type FileBody, FileTable, OpenFile } from './file-table.ts';
 import { groupIoctls } from './group-ioctls.ts';
+import { iommufdIoctl } from './iommufd-ioctls.ts';
 import { migrationIoctls, migrationRead, migrationWrite } from './migration-file.ts';
 import { EfdFlags, FD_CLOEXEC, MapFlags, OpenFlags, PollEvents, Prot } from './posix.ts';
 import { type AccessWidth, ProcessMemory, type Signal } from './process-memory.ts';
@@ -142,6 +143,7 @@ export class UserProcess implements Caller, Disposable {
       const { body } = file;
       const user = new UserBuffer(argument);
       if (body.kind === 'container') return containerIoctl(body.container, request, this, user, argument);
+      if (body.kind === 'iommufd') return iommufdIoctl(body.iommufd, request, this, user);
       const handler = handlerOf(body, request);
       if (handler !== undefined) return handler(this, user, argument);
       throw new VfioError(
@@ -170,6 +172,8 @@ export class UserProcess implements Caller, Disposable {
           return Math.min(checkCount(count), 0);
         case 'container':
         case 'group':
+        case 'iommufd':
+        case 'memory':
         case 'dmabuf':
         case 'kvm':
         case 'vm':
@@ -198,6 +202,8 @@ export class UserProcess implements Caller, Disposable {
           return checkCount(count);
         case 'container':
         case 'group':
+        case 'iommufd':
+        case 'memory':
         case 'dmabuf':
         case 'kvm':
         case 'vm':
@@ -307,6 +313,8 @@ export class UserProcess implements Caller, Disposable {
         throw new VfioError('ESPIPE', `${body.kind === 'eventfd' ? 'an eventfd' : "a device's data"} has no offsets`);
       case 'container':
       case 'group':
+      case 'iommufd':
+      case 'memory':
       case 'dmabuf':
       case 'kvm':
       case 'vm':

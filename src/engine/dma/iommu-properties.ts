@@ -49,6 +49,10 @@ export interface IommuProperties {
   readonly apertureFirst: bigint;
   readonly apertureLast: bigint;
   readonly reserved: readonly ReservedRegion[];
+  /** The answer of GET_HW_INFO: the type, and registers of the hardware. Default: none. */
+  readonly hardware?: { readonly type: number; readonly data: Uint8Array };
+  /** It can note the pages that devices write (HWPT_ALLOC with DIRTY_TRACKING). Default: false. */
+  readonly dirtyTracking?: boolean;
 }
 
 /** A group as the container sees it. The group file claims its DMA before it comes here. */

@@ -42,7 +42,8 @@ export interface LockedAccount {
   add(bytes: number): number;
 }
 
-class OwnAccount implements LockedAccount {
+/** An account of one thread. */
+export class OwnAccount implements LockedAccount {
   bytes: number;
 
   constructor(bytes: number) {

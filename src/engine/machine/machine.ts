@@ -17,7 +17,8 @@ import { refusalOf } from '../../events/source.ts';
 import { compareBdf, parseBdf } from '../../pci/bdf.ts';
 import type { EngineContext } from '../context.ts';
 import { Container } from '../dma/container.ts';
-import { Process } from '../dma/process.ts';
+import { type LockedAccount, OwnAccount, Process } from '../dma/process.ts';
+import { Iommufd } from '../iommufd/iommufd.ts';
 import { type ParamState, type ParamValue, paramStates, writeParam } from '../params.ts';
 import { reportErrorOf, resetByAdministrator, setPower } from './administrator.ts';
 import { type BindPlan, carryOut, planGroup } from './bind-plan.ts';
@@ -54,6 +55,8 @@ export class Machine implements Disposable {
   /** Its part in the stream, and in the plan of faults. */
   readonly #owns: Disposable;
   readonly #containers = new Set<Container>();
+  /** Bytes that each user has locked through iommufds. */
+  readonly #users = new Map<number, LockedAccount>();
   #disposed = false;
 
   /** @throws VfioError EINVAL, EEXIST, ENOSPC for a declaration that is no machine */
@@ -193,6 +196,19 @@ export class Machine implements Disposable {
     const onExit = process.onExit(() => container.close());
     this.#containers.add(container);
     return container;
+  }
+
+  /** open("/dev/iommu"). */
+  openIommufd(): Iommufd {
+    this.#check();
+    return new Iommufd((uid) => {
+      let account = this.#users.get(uid);
+      if (account === undefined) {
+        account = new OwnAccount(0);
+        this.#users.set(uid, account);
+      }
+      return account;
+    });
   }
 
   /**

@@ -1,0 +1,132 @@
+/**
+ * A paging domain of the IOMMU over an IOAS (HWPT): the page tables that devices are attached to.
+ *
+ * @see linux/drivers/iommu/iommufd/hw_pagetable.c, io_pagetable.c
+ */
+import { VfioError } from '../../base/errno.ts';
+import { type DirtyBitmap, DirtyPages } from '../../hardware/dirty-pages.ts';
+import { IOMMU_UNIT, IommuDomain } from '../../hardware/iommu-domain.ts';
+import type { Segment } from '../dma/address-space.ts';
+import type { IommuProperties } from '../dma/iommu-properties.ts';
+import type { Area, AreaTables } from './area.ts';
+import type { Ioas } from './ioas.ts';
+
+export interface HwptOptions {
+  readonly ioas: Ioas;
+  readonly iommu: IommuProperties;
+  /** Made by ATTACH to an IOAS: it goes with its last device. */
+  readonly auto: boolean;
+  /** IOMMU_HWPT_ALLOC_DIRTY_TRACKING. */
+  readonly dirtyTracking?: boolean;
+}
+
+export class Hwpt implements AreaTables {
+  readonly kind = 'hwpt';
+  readonly ioas: Ioas;
+  readonly auto: boolean;
+  readonly domain: IommuDomain;
+  readonly canTrackDirty: boolean;
+  readonly #unit: object;
+  #dirty: DirtyPages | null = null;
+
+  constructor({ ioas, iommu, auto, dirtyTracking = false }: HwptOptions) {
+    const { unit, coherent, pageSizes } = iommu;
+    this.ioas = ioas;
+    this.auto = auto;
+    this.canTrackDirty = dirtyTracking;
+    this.#unit = unit;
+    this.domain = new IommuDomain({ unit, coherent, enforcesCoherency: iommu.enforcesCoherency ?? false, pageSizes });
+  }
+
+  /** The smallest page, in bytes. */
+  get pageSize(): bigint {
+    return this.domain.pageSizes & -this.domain.pageSizes;
+  }
+
+  /** Whether a device behind `iommu` can be attached to it. */
+  fits(iommu: IommuProperties): boolean {
+    return this.#unit === iommu.unit && this.domain.pageSizes === iommu.pageSizes && this.domain.coherent === iommu.coherent;
+  }
+
+  /** Enter a mapping. @throws VfioError as `PinnedPages.pin` */
+  fill(area: Area): void {
+    const segments = area.pages.pin();
+    try {
+      this.#enter(area, segments);
+    } catch (error) {
+      this.domain.unmap(pfnOf(area.first), pfnOf(area.last));
+      area.pages.unpin();
+      throw error;
+    }
+  }
+
+  /** Walk over the segments of the pages, from the area's first byte on. */
+  #enter(area: Area, segments: readonly Segment[]): void {
+    let skip = Number(area.offset);
+    let left = Number(area.last - area.first) + 1;
+    let pfn = pfnOf(area.first);
+    for (const { memory, offset, size } of segments) {
+      if (skip >= size) {
+        skip -= size;
+        continue;
+      }
+      const bytes = Math.min(size - skip, left);
+      const pages = Math.ceil(bytes / IOMMU_UNIT);
+      this.domain.map(pfn, pfn + pages - 1, memory, offset + skip, area.access);
+      pfn += pages;
+      left -= bytes;
+      skip = 0;
+      if (left <= 0) return;
+    }
+  }
+
+  /** Take a mapping out. */
+  empty(area: Area): void {
+    this.domain.unmap(pfnOf(area.first), pfnOf(area.last));
+    area.pages.unpin();
+  }
+
+  /** `halves` take the place of `area`, whose pages stay locked. */
+  split(area: Area, halves: readonly Area[]): void {
+    this.domain.unmap(pfnOf(area.first), pfnOf(area.last));
+    for (const half of halves) this.fill(half);
+    area.pages.unpin();
+  }
+
+  /** HWPT_SET_DIRTY_TRACKING. @throws VfioError EOPNOTSUPP for a domain that was made without */
+  setDirtyTracking(on: boolean): void {
+    this.#checkCanTrack();
+    if (on === (this.#dirty !== null)) return;
+    this.#dirty = on ? new DirtyPages() : null;
+    this.domain.dirty = this.#dirty;
+    if (on) this.domain.expireWriteViews();
+  }
+
+  /**
+   * HWPT_GET_DIRTY_BITMAP: the pages of [iova, iova+size) that devices have written. Bits that are
+   * set in the bitmap before stay.
+   *
+   * @throws VfioError EOPNOTSUPP for a domain that was made without dirty tracking
+   */
+  readDirty(iova: bigint, size: bigint, bitmap: DirtyBitmap, clear: boolean): void {
+    this.#checkCanTrack();
+    if (this.#dirty === null) return;
+    const first = pfnOf(iova);
+    const last = pfnOf(iova + size - 1n);
+    this.#dirty.report(first, last, Math.max(1, Number(bitmap.pageSize) / IOMMU_UNIT), bitmap.data);
+    if (!clear) return;
+    this.#dirty.forget(first, last);
+    this.domain.expireWriteViews();
+  }
+
+  #checkCanTrack(): void {
+    if (this.canTrackDirty) return;
+    throw new VfioError('EOPNOTSUPP', 'this domain does not track dirty pages', {
+      fix: 'Allocate it with IOMMU_HWPT_ALLOC_DIRTY_TRACKING, behind an IOMMU that can.',
+    });
+  }
+}
+
+function pfnOf(iova: bigint): number {
+  return Number(iova >> 12n);
+}

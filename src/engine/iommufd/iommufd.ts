@@ -1,0 +1,375 @@
+/**
+ * /dev/iommu after open: address spaces, domains over them, and the devices that are bound. Numbers
+ * name all of them.
+ *
+ * The open file and each bound device hold it; the last one takes everything along.
+ *
+ * @see linux/drivers/iommu/iommufd/main.c, ioas.c, device.c, hw_pagetable.c
+ */
+
+import { IoasMapFlags, IommuHwptAllocFlags } from '../../abi/iommufd.ts';
+import { Access, type Memory } from '../../abi/memory.ts';
+import { hex, U64_MAX } from '../../base/check.ts';
+import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
+import type { DirtyBitmap } from '../../hardware/dirty-pages.ts';
+import type { Process } from '../dma/process.ts';
+import type { Span } from './area-list.ts';
+import { Hwpt } from './hwpt.ts';
+import { Ioas } from './ioas.ts';
+import { type BoundGroup, type ClaimableGroup, type DeviceIommufd, IommufdDevice } from './iommufd-device.ts';
+import { ObjectTable } from './objects.ts';
+import { type PagesSource, PinnedPages, type RlimitMode, type UserAccounts } from './pinned-pages.ts';
+
+/** IOAS_MAP and IOAS_MAP_FILE. */
+export interface IoasMapRequest {
+  readonly ioas: number;
+  readonly process: Process;
+  /** `IoasMapFlags`. */
+  readonly flags: number;
+  readonly source: PagesSource;
+  readonly length: bigint;
+  /** With FIXED_IOVA. */
+  readonly iova: bigint;
+}
+
+/** IOAS_COPY. */
+export interface IoasCopyRequest {
+  readonly flags: number;
+  readonly destination: number;
+  readonly source: number;
+  readonly length: bigint;
+  readonly destinationIova: bigint;
+  readonly sourceIova: bigint;
+}
+
+/** HWPT_GET_DIRTY_BITMAP. */
+export interface HwptDirtyRequest {
+  readonly hwpt: number;
+  readonly iova: bigint;
+  readonly length: bigint;
+  readonly bitmap: DirtyBitmap;
+  /** IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR. */
+  readonly keep: boolean;
+}
+
+/** HWPT_ALLOC. */
+export interface HwptAllocRequest {
+  /** `IommuHwptAllocFlags`. */
+  readonly flags: number;
+  readonly device: number;
+  /** An IOAS, or a domain. */
+  readonly pt: number;
+  readonly dataType: number;
+  readonly faultQueue: number;
+}
+
+/** The answer of GET_HW_INFO. */
+export interface HwInfo {
+  readonly type: number;
+  readonly data: Uint8Array;
+  readonly capabilities: bigint;
+}
+
+/** enum iommufd_hw_capabilities. */
+const CAP_DIRTY_TRACKING = 1n;
+/** IOMMU_HW_CAP_PCI_PASID_EXEC, PRIV … of which Linux sets this one for every device. */
+const CAP_PASID = 8n;
+
+/** An open /dev/iommu. */
+export class Iommufd implements DeviceIommufd, Disposable {
+  readonly objects = new ObjectTable();
+  readonly #users: UserAccounts;
+  /** Bound devices by group: those of one group share a domain. */
+  readonly groups = new Map<ClaimableGroup, BoundGroup>();
+  #mode: RlimitMode = 'user';
+  #references = 1;
+  #open = true;
+  /** The IOAS of requests that are a container's (VFIO_IOAS). */
+  #compat: Ioas | null = null;
+
+  /** @param users the accounts of users, which all iommufds of a machine share */
+  constructor(users: UserAccounts) {
+    this.#users = users;
+  }
+
+  /** The line that `console.log` prints of it. */
+  [INSPECT](): string {
+    return `Iommufd with ${this.objects.size} objects${this.#open ? '' : ', closed'}`;
+  }
+
+  /** A bound device holds it. */
+  get(): this {
+    this.#references++;
+    return this;
+  }
+
+  /** Drops one reference. The last one takes all objects along. */
+  put(): void {
+    if (--this.#references > 0) return;
+    for (const hwpt of [...this.objects.ofKind('hwpt')]) this.#dropHwpt(hwpt);
+    for (const ioas of [...this.objects.ofKind('ioas')]) this.#dropIoas(ioas);
+  }
+
+  /** Close the file. Bound devices go on. Idempotent. */
+  close(): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.put();
+  }
+
+  /** The same as `close`. */
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  /**
+   * VFIO_DEVICE_BIND_IOMMUFD, the iommufd's part.
+   *
+   * @throws VfioError as `IommufdDevice.bind`
+   */
+  bind(bdf: string, group: ClaimableGroup): IommufdDevice {
+    return IommufdDevice.bind(this, bdf, group);
+  }
+
+  // ---- Objects
+
+  /** IOAS_ALLOC. @returns its number */
+  allocIoas(): number {
+    return this.objects.add(new Ioas());
+  }
+
+  /** DESTROY. @throws VfioError ENOENT; EBUSY while it is used, and for a bound device */
+  destroy(id: number): void {
+    const object = this.objects.checkRemovable(id);
+    if (object.kind === 'hwpt') this.#dropHwpt(object);
+    else if (object.kind === 'ioas') this.#dropIoas(object);
+  }
+
+  #dropHwpt(hwpt: Hwpt): void {
+    hwpt.ioas.removeDomain(hwpt);
+    this.objects.release(hwpt.ioas);
+    this.objects.remove(hwpt);
+  }
+
+  #dropIoas(ioas: Ioas): void {
+    if (this.#compat === ioas) this.#compat = null;
+    ioas.clear();
+    this.objects.remove(ioas);
+  }
+
+  /** The IOAS `id`. @throws VfioError ENOENT */
+  ioas(id: number): Ioas {
+    return this.objects.get(id, 'ioas');
+  }
+
+  // ---- Mappings
+
+  /**
+   * IOAS_MAP, IOAS_MAP_FILE.
+   *
+   * @returns the address
+   * @throws VfioError in this order: EOPNOTSUPP unknown flags; EOVERFLOW; EINVAL without access;
+   * ENOENT; EINVAL no bytes; EOVERFLOW past the end of the process's addresses; as `Ioas.map`
+   */
+  map({ ioas: id, process, flags, source, length, iova }: IoasMapRequest): bigint {
+    checkMapFlags(flags);
+    if (iova === U64_MAX || length === U64_MAX) throw new VfioError('EOVERFLOW', `${hex(iova)}+${hex(length)} is no range of addresses`);
+    const access = accessOf(flags);
+    const ioas = this.ioas(id);
+    if (length === 0n) throw new VfioError('EINVAL', 'a mapping of no bytes');
+    const start = source.kind === 'address' ? source.vaddr : BigInt(source.offset);
+    if (start + length > U64_MAX) throw new VfioError('EOVERFLOW', `${hex(start)}+${hex(length)} goes past the end of the address space`);
+    const writable = (access & Access.WRITE) !== 0;
+    const pages = new PinnedPages({ process, source, size: length, writable, mode: this.#mode, users: this.#users });
+    return ioas.map(pages, (flags & IoasMapFlags.FIXED_IOVA) === 0 ? null : iova, access);
+  }
+
+  /**
+   * IOAS_COPY: map what is mapped elsewhere, or here.
+   *
+   * @returns the address
+   * @throws VfioError EOPNOTSUPP, EOVERFLOW, EINVAL as `map`; ENOENT for what is not mapped; EPERM
+   */
+  copy({ flags, destination, source, length, destinationIova, sourceIova }: IoasCopyRequest): bigint {
+    checkMapFlags(flags);
+    if (length === U64_MAX || destinationIova === U64_MAX || sourceIova === U64_MAX) {
+      throw new VfioError('EOVERFLOW', `${hex(length)} bytes at ${hex(destinationIova)} are no range of addresses`);
+    }
+    const access = accessOf(flags);
+    const parts = this.ioas(source).parts(sourceIova, length);
+    return this.ioas(destination).mapCopy(parts, (flags & IoasMapFlags.FIXED_IOVA) === 0 ? null : destinationIova, access);
+  }
+
+  /**
+   * IOAS_UNMAP; iova 0 and all bytes: everything.
+   *
+   * @returns bytes unmapped
+   * @throws VfioError ENOENT; EOVERFLOW; as `Ioas.unmap`; ENOENT when nothing was there
+   */
+  unmap(id: number, iova: bigint, length: bigint): bigint {
+    const ioas = this.ioas(id);
+    if (iova === 0n && length === U64_MAX) return ioas.unmapAll();
+    if (iova === U64_MAX || length === U64_MAX) throw new VfioError('EOVERFLOW', `${hex(iova)}+${hex(length)} is no range of addresses`);
+    const bytes = ioas.unmap(iova, length);
+    if (bytes === 0n) throw new VfioError('ENOENT', `nothing is mapped in ${hex(iova)}+${hex(length)}`);
+    return bytes;
+  }
+
+  /** IOAS_IOVA_RANGES. @throws VfioError ENOENT */
+  ranges(id: number): { readonly ranges: readonly Span[]; readonly alignment: bigint } {
+    const ioas = this.ioas(id);
+    return { ranges: ioas.ranges(), alignment: ioas.alignment };
+  }
+
+  /**
+   * IOAS_CHANGE_PROCESS: `process` pays for all mappings from now on.
+   *
+   * @throws VfioError EINVAL when one of them is of memory at an address; ENOMEM over its limit.
+   * Nothing has changed then.
+   */
+  changeProcess(process: Process): void {
+    const pages = new Set<PinnedPages>();
+    for (const ioas of this.objects.ofKind('ioas')) for (const one of ioas.pages()) pages.add(one);
+    for (const { source } of pages) {
+      if (source.kind === 'address') {
+        throw new VfioError('EINVAL', 'memory at an address of a process is mapped, and stays with that process', {
+          fix: 'Map files (IOAS_MAP_FILE), or unmap it first.',
+        });
+      }
+    }
+    const before = new Map([...pages].map((one) => [one, one.process]));
+    try {
+      for (const one of pages) one.changeProcess(process);
+    } catch (error) {
+      for (const [one, payer] of before) one.changeProcess(payer);
+      throw error;
+    }
+  }
+
+  // ---- Options
+
+  /** IOMMU_OPTION_RLIMIT_MODE. */
+  get rlimitMode(): RlimitMode {
+    return this.#mode;
+  }
+
+  /**
+   * Set IOMMU_OPTION_RLIMIT_MODE.
+   *
+   * @throws VfioError EPERM without CAP_SYS_RESOURCE; EBUSY when there are objects
+   */
+  setRlimitMode(mode: RlimitMode, process: Process): void {
+    if (!process.capabilities.has('CAP_SYS_RESOURCE')) {
+      throw new VfioError('EPERM', `process ${process.pid} may not choose who pays for locked memory: it has no CAP_SYS_RESOURCE`);
+    }
+    if (mode !== this.#mode && this.objects.size > 0) {
+      throw new VfioError('EBUSY', 'this iommufd has objects already', { fix: 'Set the option right after open.' });
+    }
+    this.#mode = mode;
+  }
+
+  // ---- Domains
+
+  /**
+   * HWPT_ALLOC of a domain that pages.
+   *
+   * @returns its number
+   * @throws VfioError EOPNOTSUPP for a thing that this IOMMU has not; ENOENT; EINVAL; as
+   * `Ioas.addDomain`
+   */
+  allocHwpt({ flags, device: id, pt, dataType, faultQueue }: HwptAllocRequest): number {
+    const device = this.objects.get(id, 'device') as IommufdDevice;
+    const object = this.objects.find(pt);
+    if (object === undefined || object.kind === 'device') throw new VfioError('EINVAL', `object ${pt} is neither an IOAS nor a domain`);
+    if (object.kind === 'hwpt') {
+      // A domain over another one needs the data of the hardware, and a parent made for it.
+      if (dataType === 0) throw new VfioError('EOPNOTSUPP', `object ${pt} is a domain, and this IOMMU has none without data above it`);
+      throw new VfioError('EINVAL', `object ${pt} is a domain that cannot be a parent`);
+    }
+    if (dataType !== 0) throw new VfioError('EOPNOTSUPP', `data of type ${dataType} is for nested domains, which this IOMMU has not`);
+    if ((flags & IommuHwptAllocFlags.NEST_PARENT) !== 0) throw new VfioError('EOPNOTSUPP', 'this IOMMU has no nested domains');
+    const dirtyTracking = (flags & IommuHwptAllocFlags.DIRTY_TRACKING) !== 0;
+    if (dirtyTracking && device.iommu.dirtyTracking !== true) throw new VfioError('EOPNOTSUPP', 'this IOMMU does not track dirty pages');
+    if ((flags & IommuHwptAllocFlags.FAULT_ID_VALID) !== 0) throw new VfioError('ENOENT', `object ${faultQueue} is no fault queue`);
+    return this.objects.idOf(this.makeHwpt(new Hwpt({ ioas: object, iommu: device.iommu, auto: false, dirtyTracking })));
+  }
+
+  /** GET_HW_INFO. @throws VfioError ENOENT; EOPNOTSUPP without an IOMMU */
+  hwInfo(id: number): HwInfo {
+    const { iommu } = this.objects.get(id, 'device') as IommufdDevice;
+    const info = iommu.hardware ?? null;
+    if (info === null) throw new VfioError('EOPNOTSUPP', 'the IOMMU does not say what it is');
+    const dirty = iommu.dirtyTracking === true ? CAP_DIRTY_TRACKING : 0n;
+    return { type: info.type, data: info.data, capabilities: CAP_PASID | dirty };
+  }
+
+  /** Give a new domain its mappings and a number. @throws VfioError as `Ioas.addDomain` */
+  makeHwpt(hwpt: Hwpt): Hwpt {
+    hwpt.ioas.addDomain(hwpt);
+    this.objects.add(hwpt);
+    this.objects.use(hwpt.ioas);
+    return hwpt;
+  }
+
+  /** A device was attached to it, and is no more: a domain that ATTACH made goes with the last. */
+  released(hwpt: Hwpt): void {
+    this.objects.release(hwpt);
+    if (hwpt.auto && !this.objects.isUsed(hwpt)) this.#dropHwpt(hwpt);
+  }
+
+  /** HWPT_SET_DIRTY_TRACKING. @throws VfioError ENOENT, EOPNOTSUPP */
+  setDirtyTracking(id: number, on: boolean): void {
+    this.objects.get(id, 'hwpt').setDirtyTracking(on);
+  }
+
+  /** HWPT_GET_DIRTY_BITMAP. @throws VfioError ENOENT, EINVAL, EOVERFLOW, EOPNOTSUPP */
+  dirtyBitmap({ hwpt: id, iova, length, bitmap, keep }: HwptDirtyRequest): void {
+    const hwpt = this.objects.get(id, 'hwpt');
+    if (!hwpt.canTrackDirty) hwpt.setDirtyTracking(false);
+    if (length === 0n || ((iova | length) & (hwpt.pageSize - 1n)) !== 0n) {
+      throw new VfioError('EINVAL', `${hex(iova)}+${hex(length)} does not begin and end at multiples of ${hwpt.pageSize}`);
+    }
+    if (iova + length - 1n > U64_MAX)
+      throw new VfioError('EOVERFLOW', `${hex(iova)}+${hex(length)} goes past the end of the address space`);
+    hwpt.readDirty(iova, length, bitmap, !keep);
+  }
+
+  // ---- The container's way
+
+  /** The IOAS of requests that are a container's; null: there is none. */
+  get compat(): Ioas | null {
+    return this.#compat;
+  }
+
+  /** VFIO_IOAS. @throws VfioError ENOENT */
+  setCompat(id: number | null): void {
+    this.#compat = id === null ? null : this.ioas(id);
+  }
+
+  /** That IOAS, which a group in this iommufd needs: made when there is none. */
+  needCompat(): Ioas {
+    this.#compat ??= this.ioas(this.allocIoas());
+    return this.#compat;
+  }
+}
+
+/** Memory of a file, for IOAS_MAP_FILE. */
+export function fileSource(memory: Memory, offset: number): PagesSource {
+  return { kind: 'file', memory, offset };
+}
+
+/** @throws VfioError EOPNOTSUPP */
+function checkMapFlags(flags: number): void {
+  const known = IoasMapFlags.FIXED_IOVA | IoasMapFlags.WRITEABLE | IoasMapFlags.READABLE;
+  if ((flags & ~known) !== 0) throw new VfioError('EOPNOTSUPP', `flags ${hex(flags)} have bits that do not exist`);
+}
+
+/** @throws VfioError EINVAL for none */
+function accessOf(flags: number): Access {
+  const read = (flags & IoasMapFlags.READABLE) === 0 ? 0 : Access.READ;
+  const write = (flags & IoasMapFlags.WRITEABLE) === 0 ? 0 : Access.WRITE;
+  if ((read | write) === 0)
+    throw new VfioError('EINVAL', 'the mapping is neither readable nor writable', { fix: 'Give one of the two flags.' });
+  return (read | write) as Access;
+}
