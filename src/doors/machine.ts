@@ -56,7 +56,8 @@ export { type VfioFile, VfioFileSet, type VfioFileSetOptions } from '../engine/v
 export { type VmFile, VmProvider } from '../engine/vm/vm-provider.ts';
 export { EventStream, type EventStreamOptions } from '../events/stream.ts';
 export { KernelDoor, type KernelDoorOptions } from '../ioctl/kernel-door.ts';
-export type { PollRequest, UserMemory, UserProcess } from '../ioctl/user-process.ts';
+export type { UserMemory } from '../ioctl/system-calls.ts';
+export type { PollRequest, UserProcess } from '../ioctl/user-process.ts';
 export { type EduMoverOptions, eduMover } from '../mediators/edu-mover.ts';
 export { type RegisterRecord, type RegisterRecorderOptions, registerRecorder } from '../mediators/register-recorder.ts';
 export { EventFd } from '../sys/eventfd.ts';

@@ -1,18 +1,38 @@
 /** The process that makes a system call: the part that handlers may use. */
-import type { InterruptSource } from '../abi/device.ts';
+import type { InterruptSink, InterruptSource } from '../abi/device.ts';
 import type { ErrnoName } from '../base/errno.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Process } from '../engine/dma/process.ts';
-import type { EventCounter } from './event-counter.ts';
-import type { FileTable, OpenFile } from './file-table.ts';
-import type { ProcessMemory } from './process-memory.ts';
+import type { OpenFile } from './file-table.ts';
+import type { UserMemoryWindow } from './process-memory.ts';
 import type { IoctlArgument, UserBuffer } from './user-buffer.ts';
 
 export interface Caller {
   readonly process: Process;
-  readonly files: FileTable;
-  readonly memory: ProcessMemory;
+  readonly files: Descriptors;
+  readonly memory: CallerMemory;
 }
+
+/** The descriptors of the caller. */
+export interface Descriptors {
+  /** @throws VfioError EBADF. A file that is not VFIO's has the kind 'null' */
+  get(fd: number): OpenFile;
+  /** @throws VfioError EMFILE when no descriptor is left */
+  reserve(): void;
+  /** Gives `file` a descriptor. @throws VfioError EMFILE; the file's owner is the caller then */
+  install(file: OpenFile, closeOnExec: boolean): number;
+}
+
+/** The memory of the caller, by address. */
+export interface CallerMemory {
+  /** @throws VfioError EFAULT */
+  copyIn(address: number | bigint, size: number): Uint8Array<ArrayBuffer>;
+  /** Bytes to change in place. @throws VfioError EFAULT */
+  window(address: bigint, size: number): UserMemoryWindow;
+}
+
+/** An eventfd as a device sees it: interrupts go in, and unmask requests come out. */
+export type EventTarget = InterruptSink & InterruptSource;
 
 /**
  * One request of one kind of file.
@@ -28,10 +48,11 @@ export type Handler<T> = (object: T, caller: Caller, user: UserBuffer, argument:
  *
  * @throws VfioError EBADF when the descriptor is not open; EINVAL for another kind of file
  */
-export function eventCounter(caller: Caller, fd: number): EventCounter {
+export function eventTarget(caller: Caller, fd: number): EventTarget {
   const file = caller.files.get(fd);
-  if (file.body.kind !== 'eventfd') throw new VfioError('EINVAL', `descriptor ${fd} is not an eventfd but ${describeFile(file)}`);
-  return file.body.counter;
+  if (file.body.kind === 'eventfd') return file.body.counter;
+  if (file.body.kind === 'real-eventfd') return file.body.events;
+  throw new VfioError('EINVAL', `descriptor ${fd} is not an eventfd but ${describeFile(file)}`);
 }
 
 /**
@@ -39,7 +60,7 @@ export function eventCounter(caller: Caller, fd: number): EventCounter {
  * null for a negative descriptor.
  */
 export function lazySource(caller: Caller, fd: number): InterruptSource | null {
-  return fd < 0 ? null : { listen: (listener) => eventCounter(caller, fd).listen(listener) };
+  return fd < 0 ? null : { listen: (listener) => eventTarget(caller, fd).listen(listener) };
 }
 
 export function describeFile(file: OpenFile): string {
@@ -51,6 +72,7 @@ export function describeFile(file: OpenFile): string {
     case 'device':
       return 'a device';
     case 'eventfd':
+    case 'real-eventfd':
       return 'an eventfd';
     case 'iommufd':
       return 'an iommufd';

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { IommuInfoFlags, RegionCap, RegionFlags } from '../abi/vfio.ts';
 import { InfoCapHeader, IommuType1Info, RegionInfo, RegionInfoCapSparseMmap, SparseMmapArea } from '../abi/vfio-structs.ts';
 import { answerInfo, CapabilityChain } from './capability-chain.ts';
-import { UserBuffer } from './user-buffer.ts';
+import { ByteBuffer } from './user-buffer.ts';
 
 function info(argsz: number): DataView<ArrayBuffer> {
   const view = new DataView(new ArrayBuffer(IommuType1Info.structSize));
@@ -30,7 +30,7 @@ describe('B.2 capability chains', () => {
 
   it('B.2 an empty chain changes nothing: no flag, no offset, argsz as it was', () => {
     const memory = new Uint8Array(64).fill(0xaa);
-    answerInfo(new UserBuffer(memory), IommuType1Info, info(64), new CapabilityChain(), IommuInfoFlags.CAPS);
+    answerInfo(new ByteBuffer(memory), IommuType1Info, info(64), new CapabilityChain(), IommuInfoFlags.CAPS);
     expect(IommuType1Info.decode(new DataView(memory.buffer))).toMatchObject({ argsz: 64, flags: 1, cap_offset: 0 });
     expect(memory.subarray(24)).toEqual(new Uint8Array(40).fill(0xaa));
   });
@@ -39,7 +39,7 @@ describe('B.2 capability chains', () => {
     'B.2 argsz %i is too small for the chain: flag CAPS, cap_offset 0, argsz is the size that is needed',
     (argsz) => {
       const memory = new Uint8Array(80).fill(0xaa);
-      answerInfo(new UserBuffer(memory), IommuType1Info, info(argsz), chain(), IommuInfoFlags.CAPS);
+      answerInfo(new ByteBuffer(memory), IommuType1Info, info(argsz), chain(), IommuInfoFlags.CAPS);
       const view = new DataView(memory.buffer);
       expect([IommuType1Info.argsz.get(view, 0), IommuType1Info.flags.get(view, 0)]).toEqual([64, 3]);
       if (argsz >= 20) expect(IommuType1Info.cap_offset.get(view, 0)).toBe(0);
@@ -50,14 +50,14 @@ describe('B.2 capability chains', () => {
 
   it.each([64, 65, 80])('B.2 argsz %i has room for all of it', (argsz) => {
     const memory = new Uint8Array(80).fill(0xaa);
-    answerInfo(new UserBuffer(memory), IommuType1Info, info(argsz), chain(), IommuInfoFlags.CAPS);
+    answerInfo(new ByteBuffer(memory), IommuType1Info, info(argsz), chain(), IommuInfoFlags.CAPS);
     expect(IommuType1Info.decode(new DataView(memory.buffer))).toMatchObject({ argsz, flags: 3, cap_offset: 24 });
     expect(memory.slice(24, 64)).toEqual(chain().at(24));
     expect(memory.subarray(64).every((byte) => byte === 0xaa)).toBe(true);
   });
 
   it('B.2 an argsz that promises more than is mapped is EFAULT', () => {
-    expect(() => answerInfo(new UserBuffer(new Uint8Array(63)), IommuType1Info, info(64), chain(), IommuInfoFlags.CAPS)).toThrow(
+    expect(() => answerInfo(new ByteBuffer(new Uint8Array(63)), IommuType1Info, info(64), chain(), IommuInfoFlags.CAPS)).toThrow(
       expect.objectContaining({ code: 'EFAULT' }),
     );
   });
@@ -71,7 +71,7 @@ describe('B.2 capability chains', () => {
     const memory = new Uint8Array(80);
     const view = new DataView(new ArrayBuffer(32));
     RegionInfo.argsz.set(view, 0, 80);
-    answerInfo(new UserBuffer(memory), RegionInfo, view, made, RegionFlags.CAPS);
+    answerInfo(new ByteBuffer(memory), RegionInfo, view, made, RegionFlags.CAPS);
     const out = new DataView(memory.buffer);
     expect(RegionInfo.decode(out)).toMatchObject({ argsz: 80, flags: RegionFlags.CAPS, cap_offset: 32 });
     expect(RegionInfoCapSparseMmap.decode(out, 32)).toEqual({ id: 1, version: 1, next: 0, nr_areas: 2, reserved: 0 });

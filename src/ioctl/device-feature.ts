@@ -10,7 +10,7 @@ import { DeviceFeature, DmaBufRange, FeatureDmaBuf, LowPowerEntryWithWakeup, Min
 import { VfioError } from '../base/errno.ts';
 import { type FeatureBytes, featureBytes } from '../device/feature-bytes.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
-import { type Caller, checkArgsz, checkFlags, eventCounter, type Handler } from './caller.ts';
+import { type Caller, checkArgsz, checkFlags, eventTarget, type Handler } from './caller.ts';
 import { OpenFile } from './file-table.ts';
 import { migrationFeatures } from './migration-file.ts';
 import { OpenFlags } from './posix.ts';
@@ -77,7 +77,10 @@ export const feature: Handler<DeviceFile> = (device, caller, user) => {
 function exportDmaBuf(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureBytes): number {
   const fixed = new DataView(request.data.buffer);
   const ranges = FeatureDmaBuf.nr_ranges.get(fixed, 0) * DmaBufRange.structSize;
-  const bytes = Math.min(FeatureDmaBuf.structSize + ranges, user.mapped - MinSize.DEVICE_FEATURE);
+  const bytes = Math.min(
+    FeatureDmaBuf.structSize + ranges,
+    user.readable(MinSize.DEVICE_FEATURE + FeatureDmaBuf.structSize + ranges) - MinSize.DEVICE_FEATURE,
+  );
   const data = user.copyIn(MinSize.DEVICE_FEATURE, bytes);
   caller.files.reserve();
   let fd = -1;
@@ -97,12 +100,12 @@ function sleepSinks(caller: Caller, data: Uint8Array<ArrayBuffer>): (InterruptSi
   const view = new DataView(data.buffer);
   return [0, 4].map((at) => {
     const fd = view.getInt32(at, true);
-    return fd === -1 ? null : eventCounter(caller, fd);
+    return fd === -1 ? null : eventTarget(caller, fd);
   });
 }
 
 function wakeupSink(caller: Caller, data: Uint8Array<ArrayBuffer>): InterruptSink {
   const fd = LowPowerEntryWithWakeup.wakeup_eventfd.get(new DataView(data.buffer), 0);
   if (fd < 0) throw new VfioError('EINVAL', `LOW_POWER_ENTRY_WITH_WAKEUP: ${fd} is not a descriptor`);
-  return eventCounter(caller, fd);
+  return eventTarget(caller, fd);
 }

@@ -168,9 +168,10 @@ const bindIommufd: DeviceHandler = (_device, _caller, user) => {
   user.copyIn(0, known);
   // Bytes this version does not know must be 0: a newer program asks for something that would be
   // ignored.
-  const rest = user.copyIn(known, Math.max(0, Math.min(argsz, user.mapped) - known));
+  const readable = user.readable(argsz);
+  const rest = user.copyIn(known, Math.max(0, readable - known));
   if (rest.some((byte) => byte !== 0)) throw new VfioError('E2BIG', 'DEVICE_BIND_IOMMUFD: bytes past the known structure are not 0');
-  if (argsz > user.mapped) throw new VfioError('EFAULT', `DEVICE_BIND_IOMMUFD: argsz ${argsz} runs past the mapped ${user.mapped} bytes`);
+  if (argsz > readable) throw new VfioError('EFAULT', `DEVICE_BIND_IOMMUFD: argsz ${argsz} runs past the mapped ${readable} bytes`);
   throw new VfioError('EINVAL', 'DEVICE_BIND_IOMMUFD: this device file was opened through its group');
 };
 

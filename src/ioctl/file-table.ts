@@ -3,7 +3,7 @@
  *
  * @see open(2), dup(2): the lowest free number; linux/fs/file.c
  */
-import type { DmaBuf, MigrationStream } from '../abi/device.ts';
+import type { DmaBuf, InterruptSink, InterruptSource, MigrationStream } from '../abi/device.ts';
 import type { DirectMemory } from '../abi/memory.ts';
 import { VfioError } from '../base/errno.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
@@ -20,6 +20,8 @@ export type FileBody =
   | { readonly kind: 'group'; readonly group: GroupFile }
   | { readonly kind: 'device'; readonly device: DeviceFile }
   | { readonly kind: 'eventfd'; readonly counter: EventCounter }
+  /** An eventfd of Linux, which its process reads and writes without us. */
+  | { readonly kind: 'real-eventfd'; readonly events: InterruptSink & InterruptSource }
   /** /dev/iommu. */
   | { readonly kind: 'iommufd'; readonly iommufd: Iommufd }
   /** A memfd, or a file of tmpfs. */

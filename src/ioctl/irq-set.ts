@@ -9,7 +9,7 @@ import { IrqSet, MinSize } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
 import { checkIrqIndex, checkIrqRange } from '../device/set-irqs.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
-import { type Caller, checkArgsz, checkFlags, eventCounter, lazySource } from './caller.ts';
+import { type Caller, checkArgsz, checkFlags, eventTarget, lazySource } from './caller.ts';
 import type { UserBuffer } from './user-buffer.ts';
 
 const actions = new Map<number, 'mask' | 'unmask' | 'trigger'>([
@@ -62,7 +62,7 @@ function lazySinks(caller: Caller, index: number, fds: readonly number[]): reado
 
 /** ERR and REQ take -1 for none and no lower number; the other indexes take any negative number. */
 function sinkOf(caller: Caller, index: number, fd: number): InterruptSink | null {
-  if (fd >= 0) return eventCounter(caller, fd);
+  if (fd >= 0) return eventTarget(caller, fd);
   if (fd < -1 && (index === IrqIndex.ERR || index === IrqIndex.REQ)) {
     throw new VfioError('EINVAL', `SET_IRQS: ${fd} is neither a descriptor nor -1`);
   }

@@ -41,6 +41,9 @@ function deviceState(device: DeviceFile, caller: Caller, user: UserBuffer, reque
       onDataStream: (stream) => {
         const file = new OpenFile({ kind: 'migration', stream }, () => stream.close());
         try {
+          // A bad pointer is found before there is a descriptor: nothing can take one back from a
+          // process.
+          user.copyOut(AT, user.copyIn(AT, FeatureMigState.structSize));
           fd = caller.files.install(file, true);
         } catch (error) {
           stream.close();
@@ -52,12 +55,7 @@ function deviceState(device: DeviceFile, caller: Caller, user: UserBuffer, reque
     failure = error;
   }
   FeatureMigState.data_fd.set(view, 0, fd);
-  try {
-    user.copyOut(AT, data.subarray(0, FeatureMigState.structSize));
-  } catch (error) {
-    if (fd >= 0) caller.files.close(fd);
-    throw error;
-  }
+  user.copyOut(AT, data.subarray(0, FeatureMigState.structSize));
   if (failure !== null) throw failure;
   return 0;
 }

@@ -6,27 +6,19 @@
  *
  * Calls never wait. A read of an eventfd whose count is 0 is EAGAIN, blocking or not; poll reports
  * the events that are ready now.
- *
- * Longer than 400 lines because each system call is a method with its own documentation.
  */
-import { viewOf } from '../base/data-view.ts';
 import { Errno, VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
 import type { Process } from '../engine/dma/process.ts';
 import type { EventSource } from '../events/source.ts';
-import { type Caller, describeFile, type Handler } from './caller.ts';
-import { containerIoctl } from './container-ioctls.ts';
-import { deviceMap, deviceRead, deviceWrite } from './device-access.ts';
-import { deviceIoctls } from './device-ioctls.ts';
+import type { Caller } from './caller.ts';
+import { deviceMap } from './device-access.ts';
 import { EventCounter } from './event-counter.ts';
-import { type FileBody, FileTable, OpenFile } from './file-table.ts';
-import { groupIoctls } from './group-ioctls.ts';
-import { iommufdIoctl } from './iommufd-ioctls.ts';
-import { migrationIoctls, migrationRead, migrationWrite } from './migration-file.ts';
+import { FileTable, OpenFile } from './file-table.ts';
 import { EfdFlags, FD_CLOEXEC, MapFlags, OpenFlags, PollEvents, Prot } from './posix.ts';
 import { type AccessWidth, ProcessMemory, type Signal } from './process-memory.ts';
-import { type IoctlArgument, UserBuffer } from './user-buffer.ts';
-import { kvmIoctls, vmDeviceIoctls, vmIoctls } from './vm-ioctls.ts';
+import { checkOffset, ioctlOf, preadOf, pwriteOf, readOf, type UserMemory, writeOf } from './system-calls.ts';
+import { ByteBuffer, type IoctlArgument } from './user-buffer.ts';
 
 /** The kernel behind a process; `KernelDoor` is one. */
 export interface Kernel {
@@ -36,9 +28,6 @@ export interface Kernel {
   /** Called for every errno that goes back to a process. */
   refused(process: Process, call: string, error: VfioError): void;
 }
-
-/** Memory of the caller: its bytes, or a number for an address where nothing is mapped. */
-export type UserMemory = Uint8Array | number;
 
 /** One descriptor of a poll, and the events that the caller wants. */
 export interface PollRequest {
@@ -51,8 +40,6 @@ const DESCRIPTOR_LIMIT = 1024;
 const O_ACCMODE_MAX = OpenFlags.O_RDWR;
 const EFD_KNOWN = EfdFlags.SEMAPHORE | EfdFlags.NONBLOCK | EfdFlags.CLOEXEC;
 const U32_MAX = 0xffff_ffff;
-/** linux/fs.h: longer reads and writes are cut to this. */
-const MAX_RW_COUNT = 0x7fff_f000;
 
 /** A process at the ioctl door. Calls return the result of the system call, or -errno. */
 export class UserProcess implements Caller, Disposable {
@@ -139,78 +126,18 @@ export class UserProcess implements Caller, Disposable {
    */
   ioctl(fd: number, request: number, argument: IoctlArgument = 0): number {
     return this.#call('ioctl', () => {
-      const file = this.files.get(fd);
-      const { body } = file;
-      const user = new UserBuffer(argument);
-      if (body.kind === 'container') return containerIoctl(body.container, request, this, user, argument);
-      if (body.kind === 'iommufd') return iommufdIoctl(body.iommufd, request, this, user);
-      const handler = handlerOf(body, request);
-      if (handler !== undefined) return handler(this, user, argument);
-      throw new VfioError(
-        'ENOTTY',
-        `request 0x${request.toString(16)} means nothing to ${body.kind === 'null' ? 'this file' : `a ${body.kind}`}`,
-      );
+      return ioctlOf(this.files.get(fd), request, this, new ByteBuffer(argument), argument);
     });
   }
 
   /** From the file's own position, which it moves. */
   read(fd: number, into: UserMemory, count: number = lengthOf(into)): number {
-    return this.#call('read', () => {
-      const file = this.files.get(fd);
-      const { body } = file;
-      switch (body.kind) {
-        case 'device': {
-          const n = deviceRead(body.device, file.position, into, checkCount(count));
-          file.position += n;
-          return n;
-        }
-        case 'eventfd':
-          return readCounter(body.counter, into, count);
-        case 'migration':
-          return migrationRead(body.stream, into, checkCount(count));
-        case 'null':
-          return Math.min(checkCount(count), 0);
-        case 'container':
-        case 'group':
-        case 'iommufd':
-        case 'memory':
-        case 'dmabuf':
-        case 'kvm':
-        case 'vm':
-        case 'vm-device':
-          throw new VfioError('EINVAL', `${describeFile(file)} cannot be read`);
-      }
-    });
+    return this.#call('read', () => readOf(this.files.get(fd), into, count));
   }
 
   /** write(2) at the file's own position, which the call moves. Bytes written, or -errno. */
   write(fd: number, from: UserMemory, count: number = lengthOf(from)): number {
-    return this.#call('write', () => {
-      const file = this.files.get(fd);
-      const { body } = file;
-      switch (body.kind) {
-        case 'device': {
-          const n = deviceWrite(body.device, file.position, from, checkCount(count));
-          file.position += n;
-          return n;
-        }
-        case 'eventfd':
-          return writeCounter(body.counter, from, count);
-        case 'migration':
-          return migrationWrite(body.stream, from, checkCount(count));
-        case 'null':
-          return checkCount(count);
-        case 'container':
-        case 'group':
-        case 'iommufd':
-        case 'memory':
-        case 'dmabuf':
-        case 'kvm':
-        case 'vm':
-        case 'vm-device':
-          throw new VfioError('EINVAL', `${describeFile(file)} cannot be written`);
-      }
-    });
+    return this.#call('write', () => writeOf(this.files.get(fd), from, count));
   }
 
   /**
@@ -219,12 +146,12 @@ export class UserProcess implements Caller, Disposable {
    * @param offset in the file: region index << 40, plus the offset in the region
    */
   pread(fd: number, into: UserMemory, offset: number | bigint, count: number = lengthOf(into)): number {
-    return this.#call('pread', () => this.#atOffset(fd, offset, count, deviceRead, into, 0));
+    return this.#call('pread', () => preadOf(this.files.get(fd), into, offset, count));
   }
 
   /** pwrite(2). Bytes written, or -errno; `offset` as in pread. */
   pwrite(fd: number, from: UserMemory, offset: number | bigint, count: number = lengthOf(from)): number {
-    return this.#call('pwrite', () => this.#atOffset(fd, offset, count, deviceWrite, from, count));
+    return this.#call('pwrite', () => pwriteOf(this.files.get(fd), from, offset, count));
   }
 
   /**
@@ -299,30 +226,6 @@ export class UserProcess implements Caller, Disposable {
     return (body.counter.readable ? PollEvents.IN : 0) | PollEvents.OUT;
   }
 
-  #atOffset(fd: number, offset: number | bigint, count: number, access: typeof deviceRead, memory: UserMemory, ofNull: number): number {
-    const { body } = this.files.get(fd);
-    const at = checkOffset(offset);
-    checkCount(count);
-    switch (body.kind) {
-      case 'device':
-        return access(body.device, at, memory, checkCount(count));
-      case 'null':
-        return ofNull;
-      case 'eventfd':
-      case 'migration':
-        throw new VfioError('ESPIPE', `${body.kind === 'eventfd' ? 'an eventfd' : "a device's data"} has no offsets`);
-      case 'container':
-      case 'group':
-      case 'iommufd':
-      case 'memory':
-      case 'dmabuf':
-      case 'kvm':
-      case 'vm':
-      case 'vm-device':
-        throw new VfioError('EINVAL', `a ${body.kind} cannot be read or written`);
-    }
-  }
-
   #closeAll(): void {
     this.#atExit[Symbol.dispose]();
     this.#guard('exit', () => this.memory.clear());
@@ -371,59 +274,4 @@ export class UserProcess implements Caller, Disposable {
 
 function lengthOf(memory: UserMemory): number {
   return typeof memory === 'number' ? 0 : memory.length;
-}
-
-/** @throws VfioError EINVAL */
-function checkCount(count: number): number {
-  if (!Number.isSafeInteger(count) || count < 0) throw new VfioError('EINVAL', `a length of ${count}`);
-  return Math.min(count, MAX_RW_COUNT);
-}
-
-/** A file offset as a number: no file here reaches 2^53. @throws VfioError EINVAL */
-function checkOffset(offset: number | bigint): number {
-  const at = Number(offset);
-  if (!Number.isInteger(at) || at < 0 || at > 2 ** 63) throw new VfioError('EINVAL', `a file offset of ${offset}`);
-  return at;
-}
-
-function readCounter(counter: EventCounter, into: UserMemory, count: number): number {
-  if (!(count >= 8)) throw new VfioError('EINVAL', 'an eventfd gives 8 bytes');
-  const value = counter.take();
-  if (typeof into === 'number' || into.length < 8) throw new VfioError('EFAULT', 'the 8 bytes are not in mapped memory');
-  viewOf(into).setBigUint64(0, value, true);
-  return 8;
-}
-
-function writeCounter(counter: EventCounter, from: UserMemory, count: number): number {
-  if (!(count >= 8)) throw new VfioError('EINVAL', 'an eventfd takes 8 bytes');
-  if (typeof from === 'number' || from.length < 8) throw new VfioError('EFAULT', 'the 8 bytes are not in mapped memory');
-  counter.write(viewOf(from).getBigUint64(0, true));
-  return 8;
-}
-
-type BoundHandler = (caller: Caller, user: UserBuffer, argument: IoctlArgument) => number;
-
-/** The handler of `request` for a file of this kind. Containers have tables of their own. */
-function handlerOf(body: FileBody, request: number): BoundHandler | undefined {
-  switch (body.kind) {
-    case 'group':
-      return bound(groupIoctls, request, body.group);
-    case 'device':
-      return bound(deviceIoctls, request, body.device);
-    case 'kvm':
-      return bound(kvmIoctls, request, body.provider);
-    case 'vm':
-      return bound(vmIoctls, request, body.vm);
-    case 'vm-device':
-      return bound(vmDeviceIoctls, request, body.set);
-    case 'migration':
-      return bound(migrationIoctls, request, body.stream);
-    default:
-      return undefined;
-  }
-}
-
-function bound<T>(table: ReadonlyMap<number, Handler<T>>, request: number, object: T): BoundHandler | undefined {
-  const handler = table.get(request);
-  return handler && ((caller, user, argument) => handler(object, caller, user, argument));
 }

@@ -3,11 +3,11 @@
  * makes them from socket credentials and /proc.
  */
 
-import type { MemoryAllocator } from '../../abi/memory.ts';
+import type { Access, MemoryAllocator } from '../../abi/memory.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
-import { AddressSpace } from './address-space.ts';
+import { AddressSpace, type Segment } from './address-space.ts';
 
 /**
  * A name of linux/capability.h. VFIO looks at CAP_IPC_LOCK (locked memory) and, where there is no
@@ -32,6 +32,19 @@ export interface ProcessOptions {
   readonly pageSize?: number;
   /** The source of memory for `addressSpace.anonymous`. */
   readonly allocate?: MemoryAllocator;
+  /** The memory at its addresses. Default: that of `addressSpace`. */
+  readonly pages?: UserPages;
+}
+
+/** The memory at the addresses of a process, which MAP_DMA looks up. `AddressSpace` is one. */
+export interface UserPages {
+  /**
+   * The memory behind [vaddr, vaddr+size), in order. A caller that keeps a segment takes a
+   * reference on its memory at once.
+   *
+   * @throws VfioError EFAULT when a page is not mapped, or not for `access`; ESRCH
+   */
+  resolve(vaddr: bigint, size: bigint, access: Access): Segment[];
 }
 
 /** Bytes that a process has locked. */
@@ -69,6 +82,8 @@ export class Process implements Disposable {
   memlockLimit: number;
   readonly pageSize: number;
   readonly addressSpace: AddressSpace;
+  /** Where MAP_DMA finds the memory of a vaddr. */
+  readonly pages: UserPages;
   /** Changed only by locked-memory.ts. */
   readonly account: LockedAccount;
   #alive = true;
@@ -84,6 +99,7 @@ export class Process implements Disposable {
     this.account = options.account ?? new OwnAccount(options.lockedBytes ?? 0);
     this.pageSize = options.pageSize ?? 4096;
     this.addressSpace = new AddressSpace(this.pageSize, options.allocate ?? null);
+    this.pages = options.pages ?? this.addressSpace;
   }
 
   /** The line that `console.log` prints of it. */

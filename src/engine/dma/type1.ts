@@ -159,7 +159,7 @@ export class Type1 {
     this.#checkFree(iova, size, first, last);
     this.#context.faults.step('type1.map.resolve');
     requireAlive(process);
-    const segments = process.addressSpace.resolve(vaddr, size, access as Access);
+    const segments = process.pages.resolve(vaddr, size, access as Access);
     this.#insert(process, first, last, Number(vaddr >> 12n), segments, access as Access);
   }
 

@@ -113,7 +113,7 @@ export class PinnedPages {
     }
     if (!this.#process.alive) throw new VfioError('EFAULT', `process ${this.#process.pid} has exited, and its memory with it`);
     const start = source.vaddr - BigInt(this.firstByte);
-    const segments = this.#process.addressSpace.resolve(start, BigInt(this.#bytes), this.writable ? Access.READ_WRITE : Access.READ);
+    const segments = this.#process.pages.resolve(start, BigInt(this.#bytes), this.writable ? Access.READ_WRITE : Access.READ);
     // Device memory is no pages that could be locked (pin_user_pages() refuses VM_PFNMAP).
     if (segments.some(({ counted }) => !counted)) {
       throw new VfioError('EFAULT', 'a part of the range is the memory of a device', {
