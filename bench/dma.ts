@@ -8,6 +8,7 @@ import { Container } from '../src/engine/dma/container.ts';
 import type { AttachableGroup } from '../src/engine/dma/iommu-properties.ts';
 import { Process } from '../src/engine/dma/process.ts';
 import { FaultPlan } from '../src/engine/fault-plan.ts';
+import { linuxRules } from '../src/engine/linux-version.ts';
 import { EventStream } from '../src/events/stream.ts';
 import { HostDma } from '../src/hardware/host-dma.ts';
 import { IommuDomain, Translation } from '../src/hardware/iommu-domain.ts';
@@ -26,6 +27,7 @@ function context(): EngineContext {
     stream,
     events: stream.source('0000:00:04.0'),
     params: { ...defaultParams, dmaEntryLimit: 1 << 20 },
+    linux: linuxRules(),
     pageSize: PAGE,
     faults: new FaultPlan(),
     allocate: MemfdMemory.allocate,

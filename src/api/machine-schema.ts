@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { VfioError } from '../base/errno.ts';
 import { SIZE_FORMS, SIZE_PATTERN, sizeOf } from '../base/size.ts';
+import { linuxVersions } from '../engine/linux-version.ts';
 import { type FunctionKind, groupings } from '../engine/machine/machine-spec.ts';
 import { classCodes, parseClass } from '../pci/class-codes.ts';
 
@@ -270,6 +271,11 @@ export const machineSchema = z
       .optional()
       .describe('Files with mediators, relative to this file, in the order in which the machine asks them.'),
     params: params.optional(),
+    linux: z
+      .enum(linuxVersions)
+      .meta(asJson({ enum: [...linuxVersions, ...linuxVersions.map(Number)] }))
+      .optional()
+      .describe('The kernel whose answers the machine gives where kernels differ. Default: 7.3.'),
     pageSize: size.optional().describe('Page size of the CPU: 4K, 16K or 64K. Default: 4K.'),
     // Root buses can be many, each with 256 functions; the size of the file is the limit before
     // this one.

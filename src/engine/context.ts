@@ -7,6 +7,7 @@ import type { Clock } from '../base/clock.ts';
 import type { EventSource } from '../events/source.ts';
 import type { EventStream } from '../events/stream.ts';
 import type { FaultPlan } from './fault-plan.ts';
+import type { LinuxRules } from './linux-version.ts';
 import type { Mediators } from './mediation/mediators.ts';
 import type { EngineParams } from './params.ts';
 
@@ -20,6 +21,8 @@ export interface EngineContext {
   readonly events: EventSource;
   /** One object for the life of the machine: an administrator may change values in it. */
   readonly params: EngineParams;
+  /** Where kernels differ, the answers of the machine's. */
+  readonly linux: LinuxRules;
   /** The CPU's page size: 4096, 16384 or 65536 (S2-34). */
   readonly pageSize: number;
   readonly faults: FaultPlan;

@@ -157,7 +157,7 @@ describe('who may', () => {
 
   it('E-01 the sentence behind an errno names the device in the way', () => {
     const told: string[] = [];
-    using guest = new Guest({}, (_process, call, error) => told.push(`${call}: ${error.explain()}`));
+    using guest = new Guest({ onRefusal: (_process, call, error) => told.push(`${call}: ${error.explain()}`) });
     const { user, groupPath } = guest.subject(EDU);
     user.open(groupPath);
     user.open(groupPath);

@@ -223,7 +223,7 @@ describe('exit', () => {
   });
 
   it('B.7 unplug with forced revocation: calls give ENODEV, mappings SIGBUS, and closing still works', async () => {
-    using impatient = new Guest({ forceRevokeAfterMs: 1000 });
+    using impatient = new Guest({ params: { forceRevokeAfterMs: 1000 } });
     const opened = impatient.open(EDU);
     const bar = opened.user.mmap(PAGE, RW, MapFlags.SHARED, opened.device, 0);
     command(2, opened);

@@ -1,7 +1,7 @@
 /**
- * Asks the questions whose answers of a real kernel are in linux-7.2/. It uses the ioctl door, in
- * the same order, and prints the answers in the same form: `question -> return value
- * [ERRNO(number)]`.
+ * Asks the questions whose answers of real kernels are in linux-7.3/ and its like. It uses the
+ * ioctl door, in the same order, and prints the answers in the same form:
+ * `question -> return value [ERRNO(number)]`.
  */
 import { ContainerIoctl, DeviceIoctl, Extension, GroupIoctl, REGION_OFFSET_STEP, RegionIndex } from '../../src/abi/vfio.ts';
 import { IommuType1DmaMap, IommuType1DmaUnmap, IrqSet, RegionInfo } from '../../src/abi/vfio-structs.ts';

@@ -1,5 +1,5 @@
 /**
- * The guest whose kernel gave the answers, as a machine of ours: q35 with an Intel IOMMU, edu on
+ * The guest whose kernels gave the answers, as a machine of ours: q35 with an Intel IOMMU, edu on
  * the root bus, an NVMe function behind a root port.
  */
 import { ContainerIoctl, Extension, GroupIoctl } from '../../src/abi/vfio.ts';
@@ -7,6 +7,7 @@ import { ManualClock } from '../../src/base/clock.ts';
 import type { Logger } from '../../src/base/log.ts';
 import type { EngineParams } from '../../src/engine/context.ts';
 import { Process } from '../../src/engine/dma/process.ts';
+import { type LinuxVersion, NEWEST_LINUX } from '../../src/engine/linux-version.ts';
 import { Machine } from '../../src/engine/machine/machine.ts';
 import { KernelDoor, type KernelDoorOptions } from '../../src/ioctl/kernel-door.ts';
 import { cString } from '../../src/ioctl/user-buffer.ts';
@@ -63,6 +64,12 @@ const memoryCard: DeviceModel = {
   create: () => ({ read: () => 0, write: () => {}, reset: () => {} }),
 };
 
+export interface GuestOptions {
+  readonly linux?: LinuxVersion;
+  readonly params?: Partial<EngineParams>;
+  readonly onRefusal?: KernelDoorOptions['onRefusal'];
+}
+
 export class Guest implements Disposable {
   readonly machine: Machine;
   readonly clock = new ManualClock();
@@ -70,7 +77,7 @@ export class Guest implements Disposable {
   /** Everything that was logged as an error: bugs of ours. */
   readonly errors: string[] = [];
 
-  constructor(params: Partial<EngineParams> = {}, onRefusal?: KernelDoorOptions['onRefusal']) {
+  constructor({ linux = NEWEST_LINUX, params = {}, onRefusal }: GuestOptions = {}) {
     const log: Logger = { log: (level, message) => void (level === 'error' && this.errors.push(message)) };
     this.machine = new Machine(
       {
@@ -82,7 +89,7 @@ export class Guest implements Disposable {
           { at: '05.0', model: memoryCard, driver: 'vfio-pci' },
         ],
       },
-      { allocate: HeapMemory.allocate, clock: this.clock, log, params },
+      { allocate: HeapMemory.allocate, clock: this.clock, log, linux, params },
     );
     // QEMU's firmware chose these values before any driver opened the device.
     const eduConfig = this.machine.function(EDU).config;

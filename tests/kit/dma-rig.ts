@@ -8,6 +8,7 @@ import { defaultParams, type EngineContext, type EngineParams } from '../../src/
 import { Container } from '../../src/engine/dma/container.ts';
 import type { AttachableGroup, IommuProperties } from '../../src/engine/dma/iommu-properties.ts';
 import { FaultPlan } from '../../src/engine/fault-plan.ts';
+import { linuxRules } from '../../src/engine/linux-version.ts';
 import { EventStream } from '../../src/events/stream.ts';
 import { HeapMemory } from '../../src/sys/fake.ts';
 
@@ -33,6 +34,7 @@ export function testContext(params: Partial<EngineParams> = {}, pageSize = 4096)
     stream,
     events: stream.source('0000:00:04.0'),
     params: { ...defaultParams, ...params },
+    linux: linuxRules(),
     pageSize,
     faults: new FaultPlan(),
     allocate: (size) => {

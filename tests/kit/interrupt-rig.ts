@@ -9,6 +9,7 @@ import { ManualClock } from '../../src/base/clock.ts';
 import { defaultParams, type EngineContext, type EngineParams } from '../../src/engine/context.ts';
 import { FaultPlan } from '../../src/engine/fault-plan.ts';
 import { Interrupts, type InterruptsOptions } from '../../src/engine/interrupts/interrupts.ts';
+import { type LinuxVersion, linuxRules } from '../../src/engine/linux-version.ts';
 import { EventStream } from '../../src/events/stream.ts';
 import { HostIrq } from '../../src/hardware/host-irq.ts';
 import { MsixTable } from '../../src/hardware/msix-table.ts';
@@ -19,7 +20,7 @@ import { FakeEventFd, HeapMemory } from '../../src/sys/fake.ts';
 
 export const bdf = '0000:00:04.0';
 
-/** INTA, 4 MSI vectors, 8 MSI-X vectors in BAR 0 at 0x2000, PCI Express (so that it has ERR). */
+/** INTA, 4 MSI vectors, 8 MSI-X vectors in BAR 0 at 0x2000, PCI Express. */
 export const everything: PciDeclaration = {
   name: 'everything',
   vendor: 0x1234,
@@ -35,6 +36,7 @@ export const conventional: PciDeclaration = { ...everything, name: 'conventional
 
 export interface RigOptions extends Omit<Partial<InterruptsOptions>, 'ctx'> {
   readonly params?: Partial<EngineParams>;
+  readonly linux?: LinuxVersion;
   readonly powered?: () => boolean;
 }
 
@@ -47,7 +49,7 @@ export class InterruptRig {
   readonly clock = new ManualClock();
   readonly logged: string[] = [];
 
-  constructor(declaration: PciDeclaration = everything, { params, powered, ...options }: RigOptions = {}) {
+  constructor(declaration: PciDeclaration = everything, { params, linux, powered, ...options }: RigOptions = {}) {
     const stream = new EventStream({ clock: this.clock, log: { log: (_level, message) => this.logged.push(message) } });
     const events = stream.source(bdf);
     const ctx: EngineContext = {
@@ -55,6 +57,7 @@ export class InterruptRig {
       stream,
       events,
       params: { ...defaultParams, ...params },
+      linux: linuxRules(linux),
       pageSize: 4096,
       faults: this.faults,
       allocate: HeapMemory.allocate,

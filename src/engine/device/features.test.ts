@@ -13,7 +13,7 @@ const ask = (rig: DeviceRig, request: Partial<FeatureRequest> & { feature: numbe
   return errnoFrom(() => featureBytes(file, { data, ...request }));
 };
 
-it('B.7 feature ids: what a device without SR-IOV and migration has, as Linux 7.2 answers for edu', () => {
+it('B.7 feature ids: what a device without SR-IOV and migration has, as Linux 7.3 answers for edu', () => {
   const rig = new DeviceRig(plain);
   const answers = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11].map((feature) => [
     ask(rig, { feature, probe: true }),

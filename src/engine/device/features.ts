@@ -9,12 +9,14 @@ import type { FeatureRequest } from '../../abi/device.ts';
 import type { EventDetails } from '../../abi/event.ts';
 import { Feature, FeatureFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import type { LinuxRules } from '../linux-version.ts';
 import type { DeviceMigration } from '../migration/device-migration.ts';
 import type { VfToken } from './vf-token.ts';
 
 /** The device whose features a request names; `VfioPciDevice` is one. */
 export interface FeatureDevice {
   readonly bdf: string;
+  readonly ctx: { readonly linux: LinuxRules };
   readonly token: VfToken | null;
   readonly openState: { readonly migration: DeviceMigration | null };
   /** @throws VfioError EBUSY while the machine sleeps */
@@ -39,6 +41,7 @@ interface FeatureRow {
  * report its writes.
  */
 const migrates = (device: FeatureDevice) => device.openState.migration !== null;
+const hasDmaBuf = (device: FeatureDevice) => device.ctx.linux.dmaBuf;
 const hasToken = (device: FeatureDevice) => device.token !== null;
 
 /** BUS_MASTER is for CDX: no device here has it. */
@@ -55,7 +58,7 @@ const rows: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
   [Feature.DMA_LOGGING_REPORT, { name: 'DMA_LOGGING_REPORT', op: 'get', member: 'dmaLogging', has: migrates }],
   [Feature.SYSTEM_SLEEP, { name: 'SYSTEM_SLEEP', op: 'set', member: 'sleepNotice' }],
   [Feature.SYSTEM_SLEEP_ACK, { name: 'SYSTEM_SLEEP_ACK', op: 'set', member: 'sleepNotice' }],
-  [Feature.DMA_BUF, { name: 'DMA_BUF', op: 'get', member: 'exportDmaBuf' }],
+  [Feature.DMA_BUF, { name: 'DMA_BUF', op: 'get', member: 'exportDmaBuf', has: hasDmaBuf }],
 ]);
 
 /** Changes of the migration state, and VF tokens: they have events of their own. */

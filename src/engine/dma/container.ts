@@ -114,6 +114,8 @@ export class Container implements Disposable {
       case Extension.TYPE1v2_IOMMU:
       case Extension.UNMAP_ALL:
         return 1;
+      case Extension.TYPE1_NESTING_IOMMU:
+        return this.#context.linux.nestingIsGone ? 0 : 1;
       case Extension.UPDATE_VADDR:
         return this.#type1 === null ? 0 : 1;
       case Extension.DMA_CC_IOMMU:
@@ -127,7 +129,8 @@ export class Container implements Disposable {
    * VFIO_SET_IOMMU: choose the type and attach every group in the container to it.
    *
    * @throws VfioError EINVAL without a group, or when it is set already; ENODEV for a type that
-   * does not exist; else what attaching a group throws, with all groups taken out again
+   * does not exist; EINVAL for nesting, in kernels that have it; else what attaching a group
+   * throws, with all groups taken out again
    */
   setIommu(type: number): void {
     if (!this.events.on) this.#setIommu(type);
@@ -140,10 +143,12 @@ export class Container implements Disposable {
     }
     if (this.#type1 !== null) throw new VfioError('EINVAL', `SET_IOMMU: the container's IOMMU is set already (type ${this.#type1.kind})`);
     if (this.checkExtension(type) === 0) throw new VfioError('ENODEV', `SET_IOMMU: there is no IOMMU type ${String(type)}`);
+    const fix = 'Use VFIO_TYPE1v2_IOMMU (3).';
+    if (type === Extension.TYPE1_NESTING_IOMMU) throw new VfioError('EINVAL', 'SET_IOMMU: this IOMMU does not nest', { fix });
     // UNMAP_ALL is an extension in the same number space, so Linux asks type1, which does not know
     // it as a type.
     if (type !== Extension.TYPE1_IOMMU && type !== Extension.TYPE1v2_IOMMU) {
-      throw new VfioError('EINVAL', `SET_IOMMU: extension ${type} is no IOMMU type`, { fix: 'Use VFIO_TYPE1v2_IOMMU (3).' });
+      throw new VfioError('EINVAL', `SET_IOMMU: extension ${type} is no IOMMU type`, { fix });
     }
     this.#context.faults.step('container.set-iommu');
     const type1 = new Type1(this.#context, type);

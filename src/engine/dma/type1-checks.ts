@@ -7,6 +7,7 @@ import { checkU32, checkU64, hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { type DirtyBitmap, verifyBitmapSize } from '../../hardware/dirty-pages.ts';
 import { LAST_PFN } from '../../hardware/iommu-domain.ts';
+import type { LinuxRules } from '../linux-version.ts';
 import type { DirtyRange, UnmapDma } from './type1-requests.ts';
 
 const UNMAP_FLAGS = DmaUnmapFlags.GET_DIRTY_BITMAP | DmaUnmapFlags.ALL | DmaUnmapFlags.VADDR;
@@ -25,11 +26,11 @@ export function checkBytes(value: number, what: string): number {
   return value;
 }
 
-/** @throws VfioError EINVAL for no bytes; EOVERFLOW past 2^64 (EINVAL up to about Linux 6.18) */
-export function checkMapRange(iova: bigint, size: bigint, vaddr: bigint): void {
+/** @throws VfioError EINVAL for no bytes; EOVERFLOW past 2^64 (6.12: EINVAL) */
+export function checkMapRange(linux: LinuxRules, iova: bigint, size: bigint, vaddr: bigint): void {
   if (size === 0n) throw new VfioError('EINVAL', 'MAP_DMA: size is 0');
-  checkWrap('MAP_DMA: iova', iova, size);
-  checkWrap('MAP_DMA: vaddr', vaddr, size);
+  checkWrap(linux, 'MAP_DMA: iova', iova, size);
+  checkWrap(linux, 'MAP_DMA: vaddr', vaddr, size);
 }
 
 /** @throws VfioError EINVAL */
@@ -50,7 +51,7 @@ export interface UnmapRange {
 }
 
 /** @throws VfioError EINVAL, EOVERFLOW */
-export function checkUnmap(request: UnmapDma, pageSize: bigint): UnmapRange {
+export function checkUnmap(linux: LinuxRules, request: UnmapDma, pageSize: bigint): UnmapRange {
   const flags = checkFlags('UNMAP_DMA', request.flags ?? 0, UNMAP_FLAGS);
   const iova = checkU64(request.iova, 'iova');
   const size = checkU64(request.size, 'size');
@@ -69,15 +70,15 @@ export function checkUnmap(request: UnmapDma, pageSize: bigint): UnmapRange {
   }
   if (size === 0n) throw new VfioError('EINVAL', 'UNMAP_DMA: size is 0');
   checkAligned('UNMAP_DMA: size', size, pageSize);
-  checkWrap('UNMAP_DMA: iova', iova, size);
+  checkWrap(linux, 'UNMAP_DMA: iova', iova, size);
   return { first: Number(iova >> 12n), last: Number((iova + size - 1n) >> 12n), all, vaddrOnly, bitmap };
 }
 
 /** Pages of 4096 bytes. @throws VfioError EINVAL, EOVERFLOW */
-export function checkDirtyRange(range: DirtyRange, pageSize: bigint): { readonly first: number; readonly last: number } {
+export function checkDirtyRange(linux: LinuxRules, range: DirtyRange, pageSize: bigint): { readonly first: number; readonly last: number } {
   const iova = checkU64(range.iova, 'iova');
   const size = checkU64(range.size, 'size');
-  if (size > 0n) checkWrap('DIRTY_PAGES: iova', iova, size);
+  if (size > 0n) checkWrap(linux, 'DIRTY_PAGES: iova', iova, size);
   verifyBitmapSize(size, range.bitmap);
   checkBitmapPage(range.bitmap, pageSize);
   checkAligned('DIRTY_PAGES: iova', iova, pageSize);
@@ -96,7 +97,10 @@ function checkAligned(what: string, value: bigint, pageSize: bigint): void {
   throw new VfioError('EINVAL', `${what} ${hex(value)} is not a multiple of the smallest page, ${pageSize} bytes`);
 }
 
-function checkWrap(what: string, start: bigint, size: bigint): void {
+function checkWrap(linux: LinuxRules, what: string, start: bigint, size: bigint): void {
   if (start + size - 1n <= U64_MAX) return;
-  throw new VfioError('EOVERFLOW', `${what} ${hex(start)}+${hex(size)} goes past the last 64-bit address`);
+  throw new VfioError(
+    linux.overflowIsNamed ? 'EOVERFLOW' : 'EINVAL',
+    `${what} ${hex(start)}+${hex(size)} goes past the last 64-bit address`,
+  );
 }

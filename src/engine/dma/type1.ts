@@ -143,7 +143,7 @@ export class Type1 {
     const iova = checkU64(request.iova, 'iova');
     const vaddr = checkU64(request.vaddr, 'vaddr');
     const size = checkU64(request.size, 'size');
-    checkMapRange(iova, size, vaddr);
+    checkMapRange(this.#context.linux, iova, size, vaddr);
     const access = flags & Access.READ_WRITE;
     const setVaddr = (flags & DmaMapFlags.VADDR) !== 0;
     if (setVaddr === (access !== 0)) {
@@ -180,7 +180,7 @@ export class Type1 {
       throw new VfioError('EINVAL', `access ${String(access)} is neither READ, WRITE nor both`);
     }
     const size = BigInt(bytes);
-    checkMapRange(iova, size, BigInt(offset));
+    checkMapRange(this.#context.linux, iova, size, BigInt(offset));
     checkMapAligned(this.#domains.pageSize, iova, size, BigInt(offset));
     const first = Number(iova >> 12n);
     const last = first + bytes / 4096 - 1;
@@ -205,7 +205,7 @@ export class Type1 {
    * EINVAL (v2) when a mapping would be cut; EINVAL VADDR of what is invalid already
    */
   unmap(request: UnmapDma): bigint {
-    const { first, last, all, vaddrOnly, bitmap } = checkUnmap(request, this.#domains.pageSize);
+    const { first, last, all, vaddrOnly, bitmap } = checkUnmap(this.#context.linux, request, this.#domains.pageSize);
     if (bitmap !== null) {
       this.#checkTracking(bitmap);
       this.#context.faults.step('type1.unmap.dirty');
@@ -401,7 +401,7 @@ export class Type1 {
 
   #getDirty(range: DirtyRange | undefined): void {
     if (range === undefined) throw new VfioError('EINVAL', 'DIRTY_PAGES: GET_BITMAP needs a range and a bitmap');
-    const { first, last } = checkDirtyRange(range, this.#domains.pageSize);
+    const { first, last } = checkDirtyRange(this.#context.linux, range, this.#domains.pageSize);
     this.#checkTracking(range.bitmap);
     this.#checkNotCut('DIRTY_PAGES', first, last);
     checkBitmapData(range.bitmap);

@@ -49,7 +49,7 @@ export class Interrupts {
   readonly #bdf: string;
   readonly #host: HostIrq;
   readonly #virtualPin: () => number;
-  readonly #express: boolean;
+  readonly #reportsErrors: boolean;
   readonly #dynamicMsix: boolean;
   readonly #intx: IntxInterrupt;
   readonly #messages: MessageInterrupts;
@@ -65,7 +65,7 @@ export class Interrupts {
     this.#bdf = bdf;
     this.#host = host;
     this.#virtualPin = options.virtualPin ?? (() => (noIntx ? 0 : config.read(Config.INTERRUPT_PIN, 1)));
-    this.#express = config.findCapability(CapId.EXP) !== 0;
+    this.#reportsErrors = ctx.linux.errorInterrupt || config.findCapability(CapId.EXP) !== 0;
     this.#dynamicMsix = options.dynamicMsix ?? true;
     const line = options.line === undefined ? new InterruptLine(bdf) : options.line;
     const { noIntxMask } = ctx.params;
@@ -107,7 +107,7 @@ export class Interrupts {
       case IrqIndex.MSIX:
         return this.#messages.count('msix');
       case IrqIndex.ERR:
-        return this.#express ? 1 : 0;
+        return this.#reportsErrors ? 1 : 0;
       default:
         return 1;
     }
@@ -116,12 +116,12 @@ export class Interrupts {
   /**
    * VFIO_DEVICE_GET_IRQ_INFO.
    *
-   * @throws VfioError EINVAL for an index that does not exist, and for ERR when the device is not
-   * PCI Express
+   * @throws VfioError EINVAL for an index that does not exist; before Linux 7.3 also for ERR of a
+   * device that is not PCI Express
    */
   info(index: number): IrqInfo {
     checkIrqIndex(this.#bdf, index);
-    if (index === IrqIndex.ERR && !this.#express) {
+    if (index === IrqIndex.ERR && !this.#reportsErrors) {
       throw new VfioError('EINVAL', `${this.#bdf} is not a PCI Express device, so it reports no errors`);
     }
     const count = this.count(index);

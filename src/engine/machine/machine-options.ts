@@ -7,6 +7,7 @@ import type { Numbers } from '../../base/numbers.ts';
 import { type EventStream, streamOf } from '../../events/stream.ts';
 import type { EngineContext } from '../context.ts';
 import { FaultPlan } from '../fault-plan.ts';
+import { type LinuxVersion, linuxRules } from '../linux-version.ts';
 import type { Mediators } from '../mediation/mediators.ts';
 import { checkParams, type EngineParams } from '../params.ts';
 import type { ModelRegistry } from './function-builder.ts';
@@ -37,6 +38,8 @@ export interface MachineOptions {
    */
   readonly events?: EventStream;
   readonly params?: Partial<EngineParams>;
+  /** The kernel whose answers the machine gives. Default: that of the declaration, or 7.3. */
+  readonly linux?: LinuxVersion;
   /** 4096 (default), 16384 or 65536. */
   readonly pageSize?: number;
   readonly faults?: FaultPlan;
@@ -57,7 +60,7 @@ export interface MachineOptions {
 
 /**
  * @param vectorsInUse counts the MSI and MSI-X vectors that all devices of the machine hold
- * @throws VfioError EINVAL for a page size or a parameter that does not exist
+ * @throws VfioError EINVAL for a page size, a parameter or a kernel that does not exist
  */
 export function contextOf(spec: MachineSpec, options: MachineOptions, vectorsInUse: () => number): EngineContext {
   const pageSize = options.pageSize ?? spec.pageSize ?? 4096;
@@ -75,6 +78,7 @@ export function contextOf(spec: MachineSpec, options: MachineOptions, vectorsInU
       ...spec.params,
       ...options.params,
     }),
+    linux: linuxRules(options.linux ?? spec.linux),
     pageSize,
     faults: options.faults ?? new FaultPlan(),
     allocate: options.allocate,

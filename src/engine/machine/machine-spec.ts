@@ -7,6 +7,7 @@
  * a bridge names no other.
  */
 import type { BarDeclaration, DeviceModel } from '../../pci/declaration.ts';
+import type { LinuxVersion } from '../linux-version.ts';
 import type { EngineParams } from '../params.ts';
 
 /**
@@ -253,6 +254,11 @@ export interface MachineSpec {
    * opened.
    */
   readonly mediators?: readonly string[];
+  /**
+   * The kernel whose answers the machine gives where kernels differ; `MachineOptions.linux` stands
+   * above it. Default: 7.3.
+   */
+  readonly linux?: LinuxVersion;
   /** Module parameters, and ours; `MachineOptions.params` stands above them. */
   readonly params?: Partial<EngineParams>;
   /**

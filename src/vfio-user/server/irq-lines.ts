@@ -26,7 +26,7 @@ export class IrqLines implements Disposable {
 
   /**
    * The device's description of an index. An index that the device lacks, as ERR on conventional
-   * PCI, has count 0: clients ask for each index and take an error for the end.
+   * PCI before Linux 7.3, has count 0: clients ask for each index and take an error for the end.
    *
    * @throws VfioError EINVAL an index past the last
    */
