@@ -106,6 +106,16 @@ export class FileTable {
     return fd;
   }
 
+  /** The same descriptors for the same open files, as a child has them. */
+  fork(): FileTable {
+    const copy = new FileTable(this.#limit);
+    for (const slot of this.#slots) {
+      slot?.file.get();
+      copy.#slots.push(slot);
+    }
+    return copy;
+  }
+
   /** @throws VfioError EBADF */
   get(fd: number): OpenFile {
     return this.#slot(fd).file;

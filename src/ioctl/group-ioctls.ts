@@ -61,6 +61,7 @@ function hearOfSleep(device: DeviceFile): void {
 const getDeviceFd: GroupHandler = (group, caller, user) => {
   const name = user.stringIn(caller.process.pageSize);
   const device = group.openDevice(name, caller.process, () => caller.files.reserve());
+  device.keepAfterExit();
   hearOfSleep(device);
   return caller.files.install(new OpenFile({ kind: 'device', device }, () => device.close()), true);
 };

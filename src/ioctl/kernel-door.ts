@@ -77,6 +77,7 @@ export class KernelDoor implements Kernel {
     const match = GROUP_NODE.exec(path);
     if (match === null) throw new VfioError('ENOENT', `there is no ${path.slice(0, 64)}`);
     const group = this.machine.openGroup(Number(match[1]), process);
+    group.keepAfterExit();
     return new OpenFile({ kind: 'group', group }, () => group.close());
   }
 

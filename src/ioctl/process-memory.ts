@@ -30,17 +30,24 @@ const END_BAR_ADDRESS = 0x7f00_0000_0000;
 interface BarArea {
   readonly address: number;
   readonly size: number;
-  readonly prot: number;
+  readonly prot: Protection;
   readonly mapping: RegionMapping;
-  /** True for a BAR of plain memory, which lies in the address space too. */
+  /** Processes that have the area: it is one mapping of the device, from `fork` on. */
+  readonly holders: { count: number };
+}
+
+interface AnonymousArea {
+  readonly size: number;
+  readonly prot: Protection;
+  /** MAP_SHARED: a child sees what the parent writes. */
   readonly shared: boolean;
 }
 
 export class ProcessMemory {
   readonly process: Process;
   readonly #bars = new Map<number, BarArea>();
-  /** Sizes of the anonymous areas, by address. */
-  readonly #anonymous = new Map<number, number>();
+  /** By address. */
+  readonly #anonymous = new Map<number, AnonymousArea>();
   #nextBar = FIRST_BAR_ADDRESS;
 
   constructor(process: Process) {
@@ -53,10 +60,51 @@ export class ProcessMemory {
   }
 
   /** @throws VfioError ENOMEM, EINVAL */
-  mapAnonymous(length: number, prot: Protection): number {
+  mapAnonymous(length: number, prot: Protection, shared = false): number {
     const address = Number(this.process.addressSpace.anonymous(length, prot));
-    this.#anonymous.set(address, roundUp(length, this.process.pageSize));
+    this.#anonymous.set(address, { size: roundUp(length, this.process.pageSize), prot, shared });
     return address;
+  }
+
+  /**
+   * The memory of a child, at the same addresses: private memory is copied, shared memory and
+   * mapped BARs are the same.
+   *
+   * @throws VfioError ENOMEM
+   */
+  fork(child: Process): ProcessMemory {
+    const copy = new ProcessMemory(child);
+    try {
+      this.#copyTo(copy);
+    } catch (error) {
+      copy.clear();
+      throw error;
+    }
+    return copy;
+  }
+
+  #copyTo(copy: ProcessMemory): void {
+    const { addressSpace } = copy.process;
+    copy.#nextBar = this.#nextBar;
+    for (const [address, area] of this.#anonymous) {
+      const at = BigInt(address);
+      const { size, prot, shared } = area;
+      const parts = this.process.addressSpace.resolve(at, BigInt(size), 0);
+      if (shared) for (const { memory, offset } of parts) addressSpace.map(memory, { at, prot, offset, size });
+      else {
+        addressSpace.anonymous(size, prot, at);
+        const own = [...pieces(addressSpace.resolve(at, BigInt(size), 0))];
+        [...pieces(parts)].forEach((bytes, i) => {
+          own[i]!.set(bytes);
+        });
+      }
+      copy.#anonymous.set(address, area);
+    }
+    for (const [address, bar] of this.#bars) {
+      bar.holders.count++;
+      copy.#bars.set(address, bar);
+      copy.#place(address, bar.mapping, bar.prot);
+    }
   }
 
   /**
@@ -70,24 +118,20 @@ export class ProcessMemory {
     const size = roundUp(mapping.size, page);
     try {
       const address = this.#freeBarAddress(size);
-      const behind = mapping.memory;
-      const shared = behind !== null;
-      if (shared) {
-        this.process.addressSpace.map(behind.memory, {
-          at: BigInt(address),
-          prot,
-          offset: behind.offset,
-          size: mapping.size,
-          counted: false,
-        });
-      }
-      this.#bars.set(address, { address, size, prot, mapping, shared });
+      this.#place(address, mapping, prot);
+      this.#bars.set(address, { address, size, prot, mapping, holders: { count: 1 } });
       this.#nextBar = address + size + page;
       return address;
     } catch (error) {
       mapping[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** A BAR of plain memory lies in the address space too. */
+  #place(address: number, { memory: behind, size }: RegionMapping, prot: Protection): void {
+    if (behind === null) return;
+    this.process.addressSpace.map(behind.memory, { at: BigInt(address), prot, offset: behind.offset, size, counted: false });
   }
 
   /**
@@ -101,7 +145,7 @@ export class ProcessMemory {
       throw new VfioError('EINVAL', `munmap(${address}, ${length}): both must be positive and the address page-aligned`);
     }
     const bar = this.#bars.get(address);
-    const size = bar?.size ?? this.#anonymous.get(address);
+    const size = bar?.size ?? this.#anonymous.get(address)?.size;
     if (size === undefined) return;
     if (roundUp(length, page) !== size)
       throw new VfioError('EINVAL', `munmap of ${length} of an area's ${size} bytes: only whole areas are unmapped here`);
@@ -263,8 +307,8 @@ export class ProcessMemory {
       return;
     }
     this.#bars.delete(address);
-    if (bar.shared && this.process.alive) this.process.addressSpace.unmap(BigInt(address));
-    bar.mapping[Symbol.dispose]();
+    if (bar.mapping.memory !== null && this.process.alive) this.process.addressSpace.unmap(BigInt(address));
+    if (--bar.holders.count === 0) bar.mapping[Symbol.dispose]();
   }
 }
 

@@ -50,17 +50,29 @@ export class UserProcess implements Caller, Disposable {
   readonly #atExit: Disposable;
 
   /**
-   * Made by `KernelDoor.process`. Descriptors 0, 1 and 2 are open, as a shell leaves them; they are
-   * /dev/null.
+   * Made by `KernelDoor.process` and `fork`. Descriptors 0, 1 and 2 are open, as a shell leaves
+   * them; they are /dev/null.
    */
-  constructor(door: Kernel, process: Process, descriptorLimit = DESCRIPTOR_LIMIT) {
+  constructor(door: Kernel, process: Process, descriptorLimit = DESCRIPTOR_LIMIT, parent: UserProcess | null = null) {
     this.#door = door;
     this.process = process;
-    this.files = new FileTable(descriptorLimit);
-    this.memory = new ProcessMemory(process);
+    this.memory = parent?.memory.fork(process) ?? new ProcessMemory(process);
+    this.files = parent?.files.fork() ?? new FileTable(descriptorLimit);
     this.#atExit = process.onExit(() => this.#closeAll());
+    if (parent !== null) return;
     const console = new OpenFile({ kind: 'null' });
     for (let fd = 0; fd < 3; fd++) this.files.install(console, false);
+  }
+
+  /**
+   * fork(2): a child with the same descriptors and a copy of the memory. Shared memory and mapped
+   * BARs are the same in both. Mappings for DMA stay the parent's.
+   *
+   * @param pid the child's process id
+   * @throws VfioError ENOMEM
+   */
+  fork(pid: number): UserProcess {
+    return new UserProcess(this.#door, this.process.fork(pid), DESCRIPTOR_LIMIT, this);
   }
 
   /**
@@ -111,9 +123,7 @@ export class UserProcess implements Caller, Disposable {
 
   /**
    * Give another process a descriptor for the same open file, as SCM_RIGHTS does. Returns the
-   * number that it has there. A container and an eventfd live until the last descriptor is closed,
-   * in any process. A group or device ends with the process that opened it, because the engine
-   * closes it then.
+   * number that it has there. The file lives until its last descriptor is closed, in any process.
    */
   sendFd(fd: number, to: UserProcess): number {
     return this.#call('sendmsg', () => to.files.install(this.files.get(fd), false));
@@ -168,7 +178,9 @@ export class UserProcess implements Caller, Disposable {
       if (type !== MapFlags.SHARED && type !== MapFlags.PRIVATE && type !== MapFlags.SHARED_VALIDATE) {
         throw new VfioError('EINVAL', 'mmap: neither MAP_SHARED nor MAP_PRIVATE');
       }
-      if ((flags & MapFlags.ANONYMOUS) !== 0) return this.memory.mapAnonymous(length, (prot & 3) as 0 | 1 | 2 | 3);
+      if ((flags & MapFlags.ANONYMOUS) !== 0) {
+        return this.memory.mapAnonymous(length, (prot & 3) as 0 | 1 | 2 | 3, type !== MapFlags.PRIVATE);
+      }
       const { body } = this.files.get(fd);
       if (body.kind === 'dmabuf') throw new VfioError('EINVAL', 'mmap: a DMA buffer of a BAR is for devices; map the BAR itself');
       if (body.kind !== 'device') throw new VfioError('ENODEV', `mmap: a ${body.kind} has no memory`);

@@ -63,7 +63,10 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   readonly device: VfioPciDevice;
   readonly holder: DeviceFileHolder;
   readonly container: Container;
-  /** The process that opened the file: `dma` maps its memory, and its exit closes the file. */
+  /**
+   * The process that opened the file: `dma` maps its memory, and its exit closes the file, except
+   * after `keepAfterExit`.
+   */
   readonly process: Process;
   /** `close` was called; mappings may still hold the device. */
   closed = false;
@@ -337,6 +340,14 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
+  }
+
+  /**
+   * Descriptors hold the file from now on, and may be in other processes: the exit of the process
+   * that opened it does not close it.
+   */
+  keepAfterExit(): void {
+    this.#onExit[Symbol.dispose]();
   }
 
   /** A mapping was made: it holds the file. */

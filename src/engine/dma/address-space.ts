@@ -119,16 +119,17 @@ export class AddressSpace {
   /**
    * Fresh zeroed memory, as mmap(MAP_ANONYMOUS).
    *
+   * @param at the address, page-aligned. Default: the next free place
    * @throws VfioError ENOMEM when this process was made without an allocator; as `map`
    */
-  anonymous(size: number, prot: Protection = Access.READ_WRITE): bigint {
+  anonymous(size: number, prot: Protection = Access.READ_WRITE, at?: bigint): bigint {
     if (!Number.isSafeInteger(size) || size <= 0) throw new VfioError('EINVAL', `mmap: size is ${size}`);
     if (this.#closed) throw new VfioError('ESRCH', 'the process has exited');
     if (size > END_UNIT * UNIT) throw new VfioError('ENOMEM', `mmap: ${size} bytes are more than an address space holds`);
     if (this.#allocate === null) throw new VfioError('ENOMEM', 'mmap: this process was made without an allocator for anonymous memory');
     // The address space's own reference keeps the memory.
     using memory = this.#allocate(Math.ceil(size / this.#pageSize) * this.#pageSize);
-    return this.map(memory, { prot, size });
+    return this.map(memory, { prot, size, ...(at === undefined ? {} : { at }) });
   }
 
   /**
@@ -149,11 +150,12 @@ export class AddressSpace {
   /**
    * The memory behind [vaddr, vaddr+size), in order; neighbouring pieces of one memory are joined.
    *
+   * @param access the access that the process must have; 0: none
    * @throws VfioError EFAULT when part of it is not mapped, or mapped without that access: a
    * read-only page cannot be given to a device that writes (S2-53)
    * @see linux/mm/gup.c: FOLL_WRITE only when the device may write
    */
-  resolve(vaddr: bigint, size: bigint, access: Access): Segment[] {
+  resolve(vaddr: bigint, size: bigint, access: Protection): Segment[] {
     const from = checkU64(vaddr, 'vaddr');
     const end = from + checkU64(size, 'size');
     if (size === 0n) throw new VfioError('EINVAL', 'a range of no bytes');

@@ -86,6 +86,7 @@ export class Process implements Disposable {
   readonly pages: UserPages;
   /** Changed only by locked-memory.ts. */
   readonly account: LockedAccount;
+  readonly #allocate: MemoryAllocator | undefined;
   #alive = true;
   readonly #onExit = new Set<() => void>();
 
@@ -98,6 +99,7 @@ export class Process implements Disposable {
     this.memlockLimit = options.memlockLimit ?? DEFAULT_MEMLOCK;
     this.account = options.account ?? new OwnAccount(options.lockedBytes ?? 0);
     this.pageSize = options.pageSize ?? 4096;
+    this.#allocate = options.allocate;
     this.addressSpace = new AddressSpace(this.pageSize, options.allocate ?? null);
     this.pages = options.pages ?? this.addressSpace;
   }
@@ -121,6 +123,17 @@ export class Process implements Disposable {
   /** A synthetic process without privileges: uid 1000, no capability, the default limit. */
   static user(options: Partial<ProcessOptions> = {}): Process {
     return new Process({ pid: 1000, uid: 1000, ...options });
+  }
+
+  /**
+   * A child: identity and limits of this process, an empty address space, and nothing locked.
+   *
+   * @param pid its process id
+   */
+  fork(pid: number): Process {
+    const { uid, name, capabilities, memlockLimit, pageSize } = this;
+    const allocate = this.#allocate === undefined ? {} : { allocate: this.#allocate };
+    return new Process({ pid, uid, name, capabilities, memlockLimit, pageSize, ...allocate });
   }
 
   /** For messages: 'process 42 (qemu-system-x86, uid 1000)'. */

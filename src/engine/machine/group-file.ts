@@ -72,7 +72,8 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
 
   get holder(): string {
     const kept = this.#devices.size === 0 ? '' : `, which keeps ${this.#devices.size} of its device files open`;
-    return `${this.process}${this.#closed ? kept : ''}`;
+    const gone = this.process.alive ? '' : ', which has exited and passed its descriptors on';
+    return `${this.process}${gone}${this.#closed ? kept : ''}`;
   }
 
   /** The container of the group; null before SET_CONTAINER. */
@@ -249,6 +250,14 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     if (this.#gone) return;
     this.#gone = true;
     this.#leave();
+  }
+
+  /**
+   * Descriptors hold the file from now on, and may be in other processes: the exit of the process
+   * that opened it does not close it.
+   */
+  keepAfterExit(): void {
+    this.#onExit[Symbol.dispose]();
   }
 
   /**
