@@ -176,6 +176,33 @@ it('a serial handler runs one at a time; writes meanwhile are one more run, with
   expect(seen).toEqual(['begin 1 after 0', 'end 1', 'begin 3 after 2', 'end 3', 'begin 4 after 3']);
 });
 
+it.each([0, 1, 2, 3, 4, 5, 6])('a serial handler sees a write that comes %i microtasks after its end', async (microtasks) => {
+  const host = new TestHost();
+  const seen: number[] = [];
+  host.plug(
+    device({
+      id: '1234:0001',
+      bars: { bar0 },
+      on: {
+        'bar0.go': {
+          async serial(_, written) {
+            seen.push(written);
+            if (written === 1) void writeLater();
+          },
+        },
+      },
+    }),
+  );
+  const port = host.bar(0, Port);
+  async function writeLater(): Promise<void> {
+    for (let i = 0; i < microtasks; i++) await null;
+    port.go = 2;
+  }
+  port.go = 1;
+  await host.idle();
+  expect(seen).toEqual([1, 2]);
+});
+
 it('a serial handler that fails runs again all the same, and a reset sets it free', async () => {
   const host = new TestHost();
   let runs = 0;

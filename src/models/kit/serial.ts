@@ -25,11 +25,12 @@ export function serial(handler: Handler): Handler {
     if (!isThenable(result)) return result;
     const own: Turn = { again: null };
     running.set(dev, own);
-    return drain(own, result).finally(() => running.delete(dev));
+    return drain(own, result, () => void running.delete(dev));
   };
 }
 
-async function drain(turn: Turn, first: PromiseLike<unknown>): Promise<void> {
+/** @param ended called with the last look at `turn`: a call that comes afterwards is a new run */
+async function drain(turn: Turn, first: PromiseLike<unknown>, ended: () => void): Promise<void> {
   let failure: { readonly error: unknown } | null = null;
   for (let result: unknown = first; ; ) {
     try {
@@ -47,5 +48,6 @@ async function drain(turn: Turn, first: PromiseLike<unknown>): Promise<void> {
       result = undefined;
     }
   }
+  ended();
   if (failure !== null) throw failure.error;
 }
