@@ -46,6 +46,7 @@ export {
 export { EventStream, type EventStreamOptions } from '../events/stream.ts';
 export { BenchControl, BenchOp, bench } from '../models/bench/bench.ts';
 export { type EduOptions, edu } from '../models/edu/edu.ts';
+export { endpointTest } from '../models/endpoint-test/endpoint-test.ts';
 export { type BarOptions, type BarPlacement, type BarSize, bar, type MemoryBar, memory, type RegisterBar } from '../models/kit/bar.ts';
 export type { CommandFields, CommandFieldType, CommandsSpec, CommandValues, RunningCommand } from '../models/kit/commands.ts';
 export { type ConfigRegisters, configRegisters } from '../models/kit/config-registers.ts';
@@ -56,6 +57,7 @@ export { DeviceReset } from '../models/kit/life.ts';
 export type { Behaviour, Behaviours } from '../models/kit/register.ts';
 export { type IrqEvent, TestHost, type TestHostOptions } from '../models/kit/test-host.ts';
 export { type ModelFactory, type ModelOptions, models } from '../models/registry.ts';
+export { type VirtioRngOptions, virtioRng } from '../models/virtio-rng/virtio-rng.ts';
 /** Builders of PCI capabilities, which `device()` takes: `capabilities.vpd(image)`. */
 export * as capabilities from '../pci/capabilities.ts';
 export type {

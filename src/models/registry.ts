@@ -7,8 +7,10 @@ import { SIZE_FORMS, sizeOf } from '../base/size.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { bench } from './bench/bench.ts';
 import { type EduOptions, edu } from './edu/edu.ts';
+import { endpointTest } from './endpoint-test/endpoint-test.ts';
 import { nvme } from './nvme/nvme.ts';
 import { MemoryStorage } from './storage/memory-storage.ts';
+import { virtioRng } from './virtio-rng/virtio-rng.ts';
 
 /** Options as YAML or a command line gives them. */
 export type ModelOptions = Readonly<Record<string, unknown>>;
@@ -28,8 +30,18 @@ export const models = {
     read<object>('bench', options, {});
     return bench();
   },
+  /** The card of Linux's `pci_endpoint_test`, without options. */
+  'endpoint-test': (options = {}) => {
+    read<object>('endpoint-test', options, {});
+    return endpointTest();
+  },
   /** A disk in memory, sparse: it is gone with the process. */
   nvme: (options = {}) => nvmeOver(inMemory, options),
+  /** Entropy of the computer, by virtio; without options. */
+  'virtio-rng': (options = {}) => {
+    read<object>('virtio-rng', options, {});
+    return virtioRng();
+  },
 } as const satisfies Record<string, ModelFactory>;
 
 /** Options for the place of a disk's blocks. */
@@ -184,7 +196,10 @@ function read<T extends object>(model: string, options: ModelOptions, readers: {
   const out: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(readers, name)) {
-      throw new VfioError('EINVAL', `${model} has no option '${name}'`, { fix: `It has ${Object.keys(readers).join(', ')}.` });
+      const names = Object.keys(readers);
+      throw new VfioError('EINVAL', `${model} has no option '${name}'`, {
+        fix: names.length === 0 ? 'It has no options.' : `It has ${names.join(', ')}.`,
+      });
     }
     out[name] = readers[name as keyof T](value, `${model}'s ${name}`);
   }

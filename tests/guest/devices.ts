@@ -1,4 +1,4 @@
-/** A guest that gets the three devices of examples/devices, each served as a user serves it. */
+/** A guest with the devices of examples/devices and an entropy device, each served as users do. */
 import { join } from 'node:path';
 import { type Check, tells } from './checks.ts';
 import { scenario, type Visits } from './visits.ts';

@@ -8,6 +8,6 @@ export function modelAddress(text: string): ModelAddress {
   const address = parseAddress(/^(sim|unix):/.test(text) ? text : `sim:${text}`);
   if (address.kind === 'model' || address.kind === 'file') return address;
   throw new VfioError('EINVAL', `${text} is not a device to serve`, {
-    fix: "Give 'nvme', 'edu', 'bench', or a file such as './my-device.ts'.",
+    fix: "Give 'nvme', 'edu', 'bench', 'endpoint-test', 'virtio-rng', or a file such as './my-device.ts'.",
   });
 }

@@ -1,4 +1,4 @@
-// The entropy device of examples/devices, with bytes that a test knows.
-import virtioRng from '../../../examples/devices/virtio-rng.ts';
+// The package's entropy device, with bytes that a test knows.
+import { virtioRng } from 'vfio-ts/device';
 
 export default virtioRng({ source: (into) => void into.fill(0x5a) });
