@@ -1,8 +1,9 @@
 /*
  * vfio-ts: the door to Linux. One function for each system call, which returns the call's result or
  * -errno. Policy, defaults and retries are in src/sys. No function throws, prints or exits. A wrong
- * argument type is -EINVAL. There are two exceptions: the threads of file.c, which make several
- * calls of one operation, and the closing of peers' descriptors (foreign.c).
+ * argument type is -EINVAL. There are three exceptions: the threads of file.c, which make several
+ * calls of one operation, the closing of peers' descriptors (foreign.c), and the child that becomes
+ * a program (launch.c).
  *
  * All state hangs on the environment (napi_set_instance_data), so that the addon loads in worker
  * threads too. Only the SIGBUS guard (memory.c) and the list of descriptors in closing (foreign.c)
@@ -141,7 +142,6 @@ static const struct {
     {"preadv2", vt_preadv2},
     {"preadAll", vt_pread_all},
     {"pwritev2", vt_pwritev2},
-    {"mknod", vt_mknod},
     {"lseek", vt_lseek},
     {"fcntlLock", vt_fcntl_lock},
     {"fileOpen", vt_file_open},
@@ -162,6 +162,22 @@ static const struct {
     {"watchStop", vt_watch_stop},
     {"watchRef", vt_watch_ref},
     {"watchOthers", vt_watch_others},
+    {"launch", vt_launch},
+    {"notifReceive", vt_notif_receive},
+    {"notifSend", vt_notif_send},
+    {"notifAddFd", vt_notif_add_fd},
+    {"notifIsValid", vt_notif_is_valid},
+    {"notifSetFlags", vt_notif_set_flags},
+    {"pidfdOpen", vt_pidfd_open},
+    {"pidfdGetfd", vt_pidfd_getfd},
+    {"pidfdSignal", vt_pidfd_signal},
+    {"pidfdWait", vt_pidfd_wait},
+    {"processRead", vt_process_read},
+    {"processWrite", vt_process_write},
+    {"statDescriptor", vt_stat_descriptor},
+    {"inotifyInit", vt_inotify_init},
+    {"inotifyAdd", vt_inotify_add},
+    {"inotifyRemove", vt_inotify_remove},
 };
 
 /* Watchers are gone already: their hooks ran before. */

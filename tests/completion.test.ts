@@ -28,7 +28,7 @@ describe.skipIf(!installed('bash'))('bash', () => {
   const offered = (line: string) => run('bash', `COMP_LINE=$1 COMP_POINT=\${#1}; _vfio; printf '%s\\n' "\${COMPREPLY[@]}"`, 'bash', line);
 
   it('offers commands and values', () => {
-    expect(offered('vfio ex')).toEqual(['explain', 'explain-write']);
+    expect(offered('vfio ex')).toEqual(['exec', 'explain', 'explain-write']);
     expect(offered('vfio nvme bench sim:nvme --rw randr')).toEqual(['randread', 'randrw']);
   });
 
@@ -46,7 +46,7 @@ describe.skipIf(!installed('fish'))('fish', () => {
   const offered = (line: string) => run('fish', 'complete -C "$argv[1]"', line).map((each) => each.split('\t')[0]);
 
   it('offers commands and values', () => {
-    expect(offered('vfio ex').sort()).toEqual(['explain', 'explain-write']);
+    expect(offered('vfio ex').sort()).toEqual(['exec', 'explain', 'explain-write']);
     expect(offered('vfio admin . unbind 0000:01:').sort()).toEqual(['0000:01:00.0', '0000:01:00.1']);
   });
 });
@@ -64,7 +64,7 @@ describe.skipIf(!installed('zsh'))('zsh', () => {
   };
 
   it('offers commands and values', () => {
-    expect(offered('vfio ex').sort()).toEqual(['explain', 'explain-write']);
+    expect(offered('vfio ex').sort()).toEqual(['exec', 'explain', 'explain-write']);
     expect(offered('vfio admin . unbind 0000:01:').sort()).toEqual(['0000:01:00.0', '0000:01:00.1']);
   });
 });

@@ -118,7 +118,7 @@ export function machineAround(model: DeviceModel, iommu?: IommuSpec): { readonly
  */
 export function startMachine(
   { spec, bdf }: ReturnType<typeof machineAround>,
-  options: SimulationOptions & Pick<MachineOptions, 'params'>,
+  options: SimulationOptions & Pick<MachineOptions, 'params' | 'nodeOwner'>,
 ): { readonly machine: Machine; readonly owns: Disposable } {
   const log = options.log ?? stderrLogger;
   using undo = new Cleanup();
@@ -129,6 +129,7 @@ export function startMachine(
       ...(options.clock === undefined ? {} : { clock: options.clock }),
       ...(options.events === undefined ? {} : { events: options.events }),
       ...(options.params === undefined ? {} : { params: options.params }),
+      ...(options.nodeOwner === undefined ? {} : { nodeOwner: options.nodeOwner }),
       ...(options.mediators === undefined ? {} : { mediators: options.mediators }),
     }),
   );

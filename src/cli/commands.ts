@@ -9,6 +9,7 @@ import { completion, suggestions } from './commands/completion.ts';
 import { config } from './commands/config.ts';
 import { demo } from './commands/demo.ts';
 import { events } from './commands/events.ts';
+import { exec } from './commands/exec.ts';
 import { explain } from './commands/explain.ts';
 import { explainWrite } from './commands/explain-write.ts';
 import { migrate } from './commands/migrate.ts';
@@ -27,7 +28,7 @@ export interface CommandGroup {
 
 const listed: readonly CommandGroup[] = [
   { title: 'To begin with', commands: [demo, newProject] },
-  { title: 'Devices at work', commands: [serve, run, nvme, migrate, trace, events] },
+  { title: 'Devices at work', commands: [serve, run, exec, nvme, migrate, trace, events] },
   { title: 'Machines', commands: [show, explain, bind, admin] },
   { title: 'Config spaces', commands: [config, explainWrite] },
 ];

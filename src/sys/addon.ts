@@ -44,7 +44,6 @@ export const Sys = {
   SO_DOMAIN: 39,
   SO_PEERPIDFD: 77,
   SHUT_WR: 1,
-  S_IFCHR: 0o020000,
   LOCK_EX: 2,
   LOCK_NB: 4,
   F_OFD_GETLK: 36,
@@ -74,6 +73,18 @@ export const Sys = {
   WRITABLE: 2,
   /** SCM_MAX_FD: the most descriptors of one message. */
   MESSAGE_FDS_MAX: 253,
+  /** linux/sched.h: namespaces of `launch`. */
+  CLONE_NEWNS: 0x20000,
+  CLONE_NEWUSER: 0x10000000,
+  /** linux/seccomp.h */
+  NOTIF_CONTINUE: 1,
+  NOTIF_SYNC_WAKE_UP: 1,
+  /** sys/inotify.h */
+  IN_CLOEXEC_NONBLOCK: 0o2004000,
+  IN_CLOSE_WRITE: 8,
+  IN_CLOSE_NOWRITE: 0x10,
+  /** siginfo.h: the reason of `pidfdWait` of a program that called exit. */
+  CLD_EXITED: 1,
 } as const;
 
 export interface Addon {
@@ -129,7 +140,6 @@ export interface Addon {
   /** preadv2 into the first `count` of `parts`, at most Sys.PARTS_MAX, one after the other. */
   preadAll(fd: number, parts: readonly (Uint8Array | null)[], count: number, offset: number, flags: number): number;
   pwritev2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
-  mknod(path: string, mode: number, device: number): number;
   lseek(fd: number, offset: number, whence: number): number;
   /**
    * F_OFD_SETLK or F_OFD_GETLK of bytes. `into` gets the lock's type and pid as the kernel leaves
@@ -229,6 +239,55 @@ export interface Addon {
    * an instruction for it.
    */
   crc32c(bytes: Uint8Array, from: number, to: number, sum: number): number;
+  /**
+   * Starts the program at `path` behind a seccomp filter (8 bytes each instruction) that notifies a
+   * listener. `steps` are preparations of six words each (native/launch.c), `flags` a sum of
+   * CLONE_NEW. `into` gets pid, pidfd, listener, and the number of the preparation that failed: -1
+   * for the clone, and after the steps no_new_privs, the filter, execve. Blocks this thread until
+   * execve.
+   */
+  launch(
+    path: string,
+    argv: readonly string[],
+    envp: readonly string[],
+    steps: readonly string[],
+    filter: Uint8Array,
+    flags: number,
+    into: Int32Array,
+  ): number;
+  /**
+   * A notification into 80 bytes (struct seccomp_notif). -EAGAIN when there is none; -ENOENT when
+   * its process died; -EPIPE when no process has the filter any more. Never waits.
+   */
+  notifReceive(listener: number, notification: Uint8Array): number;
+  /** The end of the call: `value`, or the negative errno `error`. -ENOENT when its process died. */
+  notifSend(listener: number, notification: Uint8Array, value: number, error: number, flags: number): number;
+  /**
+   * A copy of descriptor `fd` for the process, at number `at`, or the lowest free one for -1; its
+   * number. With `sends` 1 the number is also the result of the call, which ends.
+   */
+  notifAddFd(listener: number, notification: Uint8Array, fd: number, at: number, flags: number, sends: number): number;
+  /** 0 while the process waits for the answer, else -ENOENT. */
+  notifIsValid(listener: number, notification: Uint8Array): number;
+  notifSetFlags(listener: number, flags: number): number;
+  pidfdOpen(pid: number): number;
+  /** A descriptor of ours for the open file behind `fd` of the process. */
+  pidfdGetfd(pidfd: number, fd: number): number;
+  pidfdSignal(pidfd: number, signal: number): number;
+  /** 1 when our child has ended, with the reason and its status or signal in `into`; else 0. */
+  pidfdWait(pidfd: number, into: Int32Array): number;
+  /** Bytes [start, end) from `address` of the process; how many were copied. */
+  processRead(pid: number, address: number, bytes: Uint8Array, start: number, end: number): number;
+  processWrite(pid: number, address: number, bytes: Uint8Array, start: number, end: number): number;
+  /**
+   * The file behind descriptor `fd` of a process whose /proc/PID/fd is `directory`: `into` gets the
+   * device's major and minor number, the inode's lower and upper half, and the mode. Asks no server
+   * of the file.
+   */
+  statDescriptor(directory: number, fd: number, into: Uint32Array): number;
+  inotifyInit(flags: number): number;
+  inotifyAdd(fd: number, path: string, mask: number): number;
+  inotifyRemove(fd: number, watch: number): number;
 }
 
 let loaded: Addon | undefined;

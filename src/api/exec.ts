@@ -1,0 +1,33 @@
+/** Programs that run on a machine as if Linux's VFIO had it. */
+
+import type { Machine } from '../engine/machine/machine.ts';
+import { firstRegionSize } from '../exec/first-region.ts';
+import { type RunningProgram, startProgram } from '../exec/launcher.ts';
+import { KernelDoor, type KernelDoorOptions } from '../ioctl/kernel-door.ts';
+
+export interface ExecOptions extends KernelDoorOptions {
+  /** Default: this process's. */
+  readonly environment?: NodeJS.ProcessEnv;
+}
+
+/**
+ * Run an unmodified program on a machine: it opens /dev/vfio and /dev/iommu, and the machine
+ * answers. The program's standard streams are this process's.
+ *
+ * @param command the program, looked up in PATH, and its arguments
+ * @returns its exit status, or 128 and the number of the signal that ended it, once the program
+ *   and all that it has started are gone
+ * @throws VfioError ENOENT, EACCES for the program; the errno of what the kernel refuses, with the
+ *   remedy
+ */
+export async function execOn(machine: Machine, command: readonly string[], options: ExecOptions = {}): Promise<number> {
+  using running = startOn(machine, command, options);
+  return await running.status;
+}
+
+/** As `execOn`; the caller waits for `status`, and disposes it then. */
+export function startOn(machine: Machine, command: readonly string[], options: ExecOptions = {}): RunningProgram {
+  const door = new KernelDoor(machine, options);
+  const { environment } = options;
+  return startProgram(door, { command, region0: firstRegionSize(machine), ...(environment === undefined ? {} : { environment }) });
+}

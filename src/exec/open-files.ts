@@ -1,0 +1,70 @@
+/**
+ * The open files of all programs. An open file lives until the last descriptor of it is closed, in
+ * whichever process that is, and the last mapping of it is gone.
+ */
+import type { OpenFile } from '../ioctl/file-table.ts';
+import type { NotifiedCalls } from '../sys/notified-calls.ts';
+import type { ThreadFiles } from '../sys/other-process.ts';
+import { StandInFiles } from '../sys/stand-in-files.ts';
+
+export class OpenFiles implements Disposable {
+  readonly #byInode = new Map<number, OpenFile>();
+  readonly #standIns = new StandInFiles((inode) => this.#closed(inode));
+
+  /** Open files. */
+  get size(): number {
+    return this.#byInode.size;
+  }
+
+  /**
+   * Give the program that makes the present call a descriptor of `file`, which the program has
+   * open from then on.
+   *
+   * @param free the number; -1: the lowest that is free
+   * @param flags of open(2)
+   * @returns the number
+   * @throws VfioError EMFILE, ESRCH; `file` is closed then
+   */
+  install(file: OpenFile, calls: NotifiedCalls, free: number, flags: number, closeOnExec: boolean): number {
+    file.get();
+    try {
+      const made = this.#standIns.create(`vfio-${file.body.kind}`, flags);
+      try {
+        const fd = calls.addDescriptor(made.open, free, closeOnExec);
+        this.#byInode.set(made.inode, file);
+        made.open[Symbol.dispose]();
+        return fd;
+      } catch (error) {
+        this.#standIns.forget(made);
+        throw error;
+      }
+    } catch (error) {
+      file.put();
+      throw error;
+    }
+  }
+
+  /** The open file behind the descriptor that `files` has just looked at; null: none of ours. */
+  find(files: ThreadFiles): OpenFile | null {
+    const inode = this.#standIns.inodeOf(files);
+    return inode < 0 ? null : (this.#byInode.get(inode) ?? null);
+  }
+
+  /** Close the files whose last descriptor went before now. */
+  drain(): void {
+    this.#standIns.drain();
+  }
+
+  #closed(inode: number): void {
+    const file = this.#byInode.get(inode);
+    this.#byInode.delete(inode);
+    file?.put();
+  }
+
+  /** All files are closed. */
+  [Symbol.dispose](): void {
+    this.#standIns[Symbol.dispose]();
+    for (const file of this.#byInode.values()) file.put();
+    this.#byInode.clear();
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * A program as a caller of the engine: its identity and limits, its descriptors and its memory. A
+ * process is a thread group; it stays the same when it executes another program.
+ */
+import { VfioError } from '../base/errno.ts';
+import { Process } from '../engine/dma/process.ts';
+import type { Caller, Descriptors } from '../ioctl/caller.ts';
+import { OpenFile } from '../ioctl/file-table.ts';
+import { EventFd } from '../sys/eventfd.ts';
+import type { NotifiedCalls } from '../sys/notified-calls.ts';
+import type { ThreadFiles } from '../sys/other-process.ts';
+import { ProcessHandle } from '../sys/process-handle.ts';
+import { readProcess, startTime } from '../sys/process-identity.ts';
+import { descriptorLimit } from '../sys/program-files.ts';
+import type { OpenFiles } from './open-files.ts';
+import { RealMemory } from './real-memory.ts';
+import { RealPages } from './real-pages.ts';
+
+/** The parts that all programs of one machine share. */
+export interface Programs {
+  readonly calls: NotifiedCalls;
+  readonly files: OpenFiles;
+  readonly pages: ConstructorParameters<typeof RealPages>[1];
+  /** Descriptors of ours get numbers from here on, where they are free. */
+  readonly firstDescriptor: number;
+}
+
+/** The numbers that are tried; then the lowest free one has to do. */
+const NUMBERS_TRIED = 4096;
+
+export class RealProcess implements Caller, Descriptors, Disposable {
+  readonly process: Process;
+  readonly memory: RealMemory;
+  readonly pid: number;
+  /** With the pid, an identity that no other process has. */
+  readonly started: string;
+  readonly #programs: Programs;
+  readonly #handle: ProcessHandle;
+  readonly #pages: RealPages;
+  /** Files of the present call that are no files of VFIO. */
+  readonly #borrowed: OpenFile[] = [];
+  /** Of the thread that makes the present call. */
+  #thread: ThreadFiles | null = null;
+
+  /**
+   * @param ended called from the event loop once, when the process has ended
+   * @throws VfioError ESRCH
+   */
+  constructor(pid: number, programs: Programs, ended: () => void) {
+    this.pid = pid;
+    this.#programs = programs;
+    this.memory = new RealMemory(pid);
+    this.started = startTime(pid);
+    this.#pages = new RealPages(pid, programs.pages);
+    const { name, uid, capabilities, memlockLimit, lockedBytes } = readProcess(pid);
+    this.#handle = new ProcessHandle(pid);
+    this.#handle.onEnd(ended);
+    this.process = new Process({ pid, uid, name, capabilities, memlockLimit, lockedBytes, pages: this.#pages });
+    this.#pages.refresh = () => this.#refresh();
+  }
+
+  /** The descriptors of this process are the Descriptors of the caller. */
+  get files(): this {
+    return this;
+  }
+
+  /** A call begins, of the thread with these files. */
+  begin(thread: ThreadFiles): void {
+    this.#thread = thread;
+  }
+
+  /** The call is over: the engine holds what it needs of the files of others. */
+  end(): void {
+    for (let file = this.#borrowed.pop(); file !== undefined; file = this.#borrowed.pop()) file.put();
+  }
+
+  get(fd: number): OpenFile {
+    const thread = this.#thread!;
+    if (!thread.look(fd)) throw new VfioError('EBADF', `${fd} is not an open descriptor`);
+    const ours = this.#programs.files.find(thread);
+    if (ours !== null) return ours;
+    const file = this.#foreign(fd).get();
+    this.#borrowed.push(file);
+    return file;
+  }
+
+  /** `install` finds a number, and closes the file when there is none. */
+  reserve(): void {}
+
+  install(file: OpenFile, closeOnExec: boolean): number {
+    return this.open(file, 2, closeOnExec);
+  }
+
+  /** As `install`, with the access mode of open(2). */
+  open(file: OpenFile, flags: number, closeOnExec: boolean): number {
+    const { files, calls } = this.#programs;
+    return files.install(file, calls, this.#freeNumber(), flags, closeOnExec);
+  }
+
+  #freeNumber(): number {
+    const { firstDescriptor } = this.#programs;
+    const end = Math.min(firstDescriptor + NUMBERS_TRIED, descriptorLimit(this.pid));
+    for (let fd = firstDescriptor; fd < end; fd++) if (!this.#thread!.look(fd)) return fd;
+    return -1;
+  }
+
+  /** A file that is not VFIO's: an eventfd, memory, or any other. */
+  #foreign(fd: number): OpenFile {
+    const kind = this.#thread!.describe(fd);
+    if (kind === 'anon_inode:[eventfd]') {
+      const events = EventFd.fromFd(this.#handle.descriptor(fd));
+      return new OpenFile({ kind: 'real-eventfd', events }, () => events[Symbol.dispose]());
+    }
+    return new OpenFile({ kind: 'null' });
+  }
+
+  /** Limits and capabilities may have changed since. */
+  #refresh(): void {
+    const now = readProcess(this.pid);
+    this.process.memlockLimit = now.memlockLimit;
+    this.process.capabilities.clear();
+    for (const each of now.capabilities) this.process.capabilities.add(each);
+  }
+
+  /** The process has ended. */
+  [Symbol.dispose](): void {
+    this.process.exit();
+    this.#handle[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * The kernel's part towards programs: each of their system calls that the filter stops is looked
+ * at here, and answered by the engine, or handed to Linux when it concerns no file of VFIO.
+ */
+import { Errno, VfioError } from '../base/errno.ts';
+import { textOf } from '../base/foreign.ts';
+import type { OpenFile } from '../ioctl/file-table.ts';
+import type { Kernel } from '../ioctl/user-process.ts';
+import { type NotifiedCalls, Received } from '../sys/notified-calls.ts';
+import { processOfThread, ThreadFiles } from '../sys/other-process.ts';
+import { PeerFiles } from '../sys/peer-files.ts';
+import { startTime } from '../sys/process-identity.ts';
+import { callNumbers } from './call-numbers.ts';
+import { OpenFiles } from './open-files.ts';
+import { type Programs, RealProcess } from './real-process.ts';
+import { PROCEED, type Served, serving } from './system-calls.ts';
+
+/** Threads whose descriptors stay at hand. */
+const THREADS_KEPT = 256;
+/** Addresses of ours that programs' files may take together. */
+const MAPPED_MAX = 2 ** 45;
+
+interface Thread {
+  readonly files: ThreadFiles;
+  /** Null until it makes a call that concerns VFIO. */
+  of: RealProcess | null;
+}
+
+export interface SupervisorOptions {
+  /** Descriptors of VFIO files get numbers from here on. */
+  readonly firstDescriptor: number;
+}
+
+export class Supervisor implements Served, Disposable {
+  readonly calls: NotifiedCalls;
+  readonly kernel: Kernel;
+  readonly #programs: Programs;
+  readonly #files = new OpenFiles();
+  readonly #pages = new PeerFiles(MAPPED_MAX);
+  readonly #threads = new Map<number, Thread>();
+  readonly #processes = new Map<number, RealProcess>();
+  /** By number of the call. */
+  readonly #serving: readonly (((supervisor: Served) => number) | undefined)[];
+  #caller: RealProcess | null = null;
+  #name = '';
+  readonly #ended: () => void;
+
+  /**
+   * @param ended called when no program is left
+   */
+  constructor(calls: NotifiedCalls, kernel: Kernel, options: SupervisorOptions, ended: () => void) {
+    this.calls = calls;
+    this.kernel = kernel;
+    this.#ended = ended;
+    this.#programs = { calls, files: this.#files, pages: this.#pages, firstDescriptor: options.firstDescriptor };
+    const { numbers } = callNumbers[process.arch]!;
+    const table: (((supervisor: Served) => number) | undefined)[] = [];
+    for (const { call, serve } of serving) {
+      if (numbers[call] < 0) continue;
+      table[numbers[call]] = (supervisor) => {
+        this.#name = call;
+        return serve(supervisor);
+      };
+    }
+    this.#serving = table;
+    calls.listen(() => this.#serve());
+  }
+
+  /** Open files of VFIO, in all programs. */
+  get openFiles(): number {
+    return this.#files.size;
+  }
+
+  #serve(): boolean {
+    const received = this.calls.receive();
+    if (received === Received.CALL) this.#answer();
+    if (received !== Received.END) return true;
+    this.#ended();
+    return false;
+  }
+
+  #answer(): void {
+    // A close that came before this call in the program comes before it here.
+    this.#files.drain();
+    const serve = this.#serving[this.calls.number];
+    const result = serve === undefined ? PROCEED : this.#carryOut(serve);
+    this.#caller?.end();
+    this.#caller = null;
+    if (result === PROCEED) this.calls.proceed();
+    else this.calls.answer(result);
+  }
+
+  #carryOut(serve: (supervisor: Served) => number): number {
+    try {
+      return serve(this);
+    } catch (error) {
+      if (!(error instanceof VfioError)) return this.#bug(error);
+      if (this.#caller !== null) this.kernel.refused(this.#caller.process, this.#name, error);
+      return error.errno;
+    } finally {
+      this.#pages.settle();
+      this.#pages.unused();
+    }
+  }
+
+  #bug(error: unknown): number {
+    const story = textOf(error);
+    this.kernel.context.events.note('error', `exec-bug-${this.#name}`, `bug behind ${this.#name} of thread ${this.calls.thread}: ${story}`);
+    return -Errno.EIO;
+  }
+
+  /** The open file of VFIO behind a descriptor of the caller; null: none, or none of VFIO's. */
+  file(fd: number): OpenFile | null {
+    const known = this.#threads.get(this.calls.thread);
+    if (known?.files.look(fd)) return this.#found(known);
+    // Not open, or the thread with that number was another one.
+    const thread = this.#thread();
+    return thread.files.look(fd) ? this.#found(thread) : null;
+  }
+
+  #found(thread: Thread): OpenFile | null {
+    const file = this.#files.find(thread.files);
+    if (file !== null) this.#enter(thread);
+    return file;
+  }
+
+  #enter(thread: Thread): RealProcess {
+    thread.of ??= this.#process(processOfThread(this.calls.thread));
+    thread.of.begin(thread.files);
+    this.#caller = thread.of;
+    return thread.of;
+  }
+
+  /** The process that makes the call. @throws VfioError ESRCH */
+  get caller(): RealProcess {
+    return this.#caller ?? this.#enter(this.#thread());
+  }
+
+  #thread(): Thread {
+    const number = this.calls.thread;
+    this.#forget(number);
+    if (this.#threads.size >= THREADS_KEPT) {
+      const [oldest] = this.#threads.keys();
+      this.#forget(oldest!);
+    }
+    const thread: Thread = { files: ThreadFiles.of(number), of: null };
+    this.#threads.set(number, thread);
+    return thread;
+  }
+
+  #forget(thread: number): void {
+    this.#threads.get(thread)?.files[Symbol.dispose]();
+    this.#threads.delete(thread);
+  }
+
+  #process(pid: number): RealProcess {
+    const known = this.#processes.get(pid);
+    if (known !== undefined && known.started === startTime(pid)) return known;
+    known?.[Symbol.dispose]();
+    const made = new RealProcess(pid, this.#programs, () => this.#exited(made));
+    this.#processes.set(pid, made);
+    return made;
+  }
+
+  #exited(process: RealProcess): void {
+    if (this.#processes.get(process.pid) === process) this.#processes.delete(process.pid);
+    this.#files.drain();
+    process[Symbol.dispose]();
+  }
+
+  /** All programs are gone, or lose their kernel. */
+  [Symbol.dispose](): void {
+    this.calls[Symbol.dispose]();
+    for (const thread of [...this.#threads.keys()]) this.#forget(thread);
+    this.#files[Symbol.dispose]();
+    for (const process of this.#processes.values()) process[Symbol.dispose]();
+    this.#processes.clear();
+    this.#pages[Symbol.dispose]();
+  }
+}

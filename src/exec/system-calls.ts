@@ -1,0 +1,223 @@
+/**
+ * The system calls that programs may make on files of VFIO: which of them the filter stops, and how
+ * each is served. One row for each.
+ */
+import { VfioError } from '../base/errno.ts';
+import type { OpenFile } from '../ioctl/file-table.ts';
+import { OpenFlags } from '../ioctl/posix.ts';
+import { ioctlOf, preadOf, pwriteOf, readOf, writeOf } from '../ioctl/system-calls.ts';
+import type { Kernel } from '../ioctl/user-process.ts';
+import type { NotifiedCalls } from '../sys/notified-calls.ts';
+import { readFrom } from '../sys/other-process.ts';
+import { plainPath } from '../sys/program-files.ts';
+import type { CallName } from './call-numbers.ts';
+import type { ArgumentTest, FilterRow } from './filter.ts';
+import { RealBuffer } from './real-memory.ts';
+import type { RealProcess } from './real-process.ts';
+
+/** The result of a call that Linux carries out itself. No call returns it. */
+export const PROCEED = -(2 ** 30);
+
+/** The present call, for its row. */
+export interface Served {
+  readonly calls: NotifiedCalls;
+  readonly kernel: Kernel;
+  /** @throws VfioError ESRCH */
+  readonly caller: RealProcess;
+  /** The open file of VFIO behind a descriptor; null when it is none. */
+  file(fd: number): OpenFile | null;
+}
+
+interface Row {
+  readonly call: CallName;
+  /**
+   * The filter's tests.
+   * @param first descriptors of VFIO files have numbers from here on
+   * @param region0 the size of the largest region 0
+   */
+  readonly when: (first: number, region0: number) => FilterRow['when'];
+  /** @returns the result, -errno, or PROCEED */
+  readonly serve: (served: Served) => number;
+}
+
+/** linux/fs.h: no call transfers more. */
+const MAX_RW_COUNT = 0x7fff_f000;
+/** Longer transfers are made in pieces of so many bytes. */
+const PIECE = 2 ** 20;
+/** linux/uio.h, UIO_MAXIOV */
+const VECTORS_MAX = 1024;
+const PATH_MAX = 4096;
+const ESPIPE = -29;
+/** VFIO and iommufd use the type ';' (linux/vfio.h, linux/iommufd.h). */
+const VFIO_TYPE = 0x3b00;
+const REGION_1 = 2 ** 40;
+
+const always = (): FilterRow['when'] => [[]];
+const ofHighDescriptor = (first: number): FilterRow['when'] => [[{ argument: 0, atLeast32: first }]];
+/** Region 1 and up; region 0, which begins at offset 0 as in Linux; and any of our own numbers. */
+const atOffset = (first: number, region0: number): FilterRow['when'] => {
+  const low: ArgumentTest[][] = region0 > 0 ? [[{ argument: 3, below: region0 }]] : [];
+  return [[{ argument: 3, atLeast: REGION_1 }], ...low, [{ argument: 0, atLeast32: first }]];
+};
+
+function ioctl(served: Served): number {
+  const { calls } = served;
+  const file = served.file(calls.int(0));
+  if (file === null) return PROCEED;
+  const { caller } = served;
+  const argument = calls.argument(2);
+  return ioctlOf(file, calls.unsigned(1), caller, new RealBuffer(caller.memory, argument), argument);
+}
+
+type Direction = 'read' | 'write';
+
+/** One transfer between the program's memory and a file; `position` null: the file's own. */
+function transfer(
+  file: OpenFile,
+  caller: RealProcess,
+  direction: Direction,
+  address: number,
+  count: number,
+  position: number | null,
+): number {
+  let done = 0;
+  const all = Math.min(count, MAX_RW_COUNT);
+  do {
+    const size = Math.min(all - done, PIECE);
+    const at = position === null ? null : position + done;
+    let moved: number;
+    try {
+      moved = direction === 'read' ? readPiece(file, caller, address + done, size, at) : writePiece(file, caller, address + done, size, at);
+    } catch (error) {
+      if (done > 0 && error instanceof VfioError) return done;
+      throw error;
+    }
+    done += moved;
+    if (moved < size) break;
+  } while (done < all);
+  return done;
+}
+
+function readPiece(file: OpenFile, { memory }: RealProcess, address: number, size: number, position: number | null): number {
+  const bytes = new Uint8Array(size);
+  const got = position === null ? readOf(file, bytes, size) : preadOf(file, bytes, position, size);
+  if (got > 0 && memory.writeUpTo(address, bytes, got) < got) throw new VfioError('EFAULT', 'the memory to read into is not mapped');
+  return got;
+}
+
+function writePiece(file: OpenFile, { memory }: RealProcess, address: number, size: number, position: number | null): number {
+  const bytes = new Uint8Array(size);
+  const mapped = size === 0 ? 0 : memory.readUpTo(address, bytes);
+  const from = mapped === 0 && size > 0 ? 0 : bytes.subarray(0, mapped);
+  return position === null ? writeOf(file, from, size) : pwriteOf(file, from, position, size);
+}
+
+/** read, write, pread64, pwrite64 */
+const plain = (direction: Direction, positioned: boolean) => (served: Served) => {
+  const { calls } = served;
+  const file = served.file(calls.int(0));
+  if (file === null) return PROCEED;
+  return transfer(file, served.caller, direction, calls.argument(1), calls.argument(2), positioned ? calls.argument(3) : null);
+};
+
+/** readv, writev and their like: one transfer after the other, as for files without vectors. */
+const vectored = (direction: Direction, positioned: boolean) => (served: Served) => {
+  const { calls } = served;
+  const file = served.file(calls.int(0));
+  if (file === null) return PROCEED;
+  const { caller } = served;
+  const count = calls.argument(2);
+  if (count > VECTORS_MAX) throw new VfioError('EINVAL', `${count} vectors`);
+  const vectors = new DataView(caller.memory.copyIn(calls.argument(1), count * 16).buffer);
+  // preadv2 and pwritev2: -1 is the file's own position.
+  const own = !positioned || (calls.unsigned(3) === 0xffff_ffff && calls.argument(3) > 2 ** 63);
+  let done = 0;
+  for (let i = 0; i < count; i++) {
+    const address = Number(vectors.getBigUint64(16 * i, true));
+    const size = Number(vectors.getBigUint64(16 * i + 8, true));
+    if (size === 0) continue;
+    let moved: number;
+    try {
+      moved = transfer(file, caller, direction, address, size, own ? null : calls.argument(3) + done);
+    } catch (error) {
+      if (done > 0 && error instanceof VfioError) return done;
+      throw error;
+    }
+    done += moved;
+    if (moved < size) break;
+  }
+  return done;
+};
+
+/** No file of VFIO has a position to seek (linux/drivers/vfio has no llseek). */
+function lseek(served: Served): number {
+  return served.file(served.calls.int(0)) === null ? PROCEED : ESPIPE;
+}
+
+const path = Buffer.alloc(PATH_MAX);
+
+/** The path at an address of the caller; null: not readable, which Linux answers. */
+function pathAt(thread: number, address: number): string | null {
+  for (const size of [256, PATH_MAX]) {
+    const got = readFrom(thread, address, path, 0, size);
+    const end = path.indexOf(0);
+    if (end >= 0 && end < got) return path.toString('latin1', 0, end);
+    if (got < size) return null;
+  }
+  return null;
+}
+
+/** Nodes that the kernel's door has. */
+const NODES = /^\/dev\/(vfio\/|iommu$)/;
+
+function openPath(served: Served, address: number, flags: number): number {
+  const { calls, kernel } = served;
+  const given = pathAt(calls.thread, address);
+  if (given === null || !given.startsWith('/')) return PROCEED;
+  const whole = plainPath(given);
+  if (!NODES.test(whole)) return PROCEED;
+  const { caller } = served;
+  const file = kernel.openPath(whole, caller.process);
+  return caller.open(file, flags & OpenFlags.O_ACCMODE, (flags & OpenFlags.O_CLOEXEC) !== 0);
+}
+
+const open = (served: Served): number => openPath(served, served.calls.argument(0), served.calls.unsigned(1));
+const creat = (served: Served): number => openPath(served, served.calls.argument(0), OpenFlags.O_WRONLY);
+
+function openAt(served: Served, flags: number): number {
+  return openPath(served, served.calls.argument(1), flags);
+}
+
+const openat = (served: Served): number => openAt(served, served.calls.unsigned(2));
+
+/** struct open_how begins with the flags, 64 bits. */
+function openat2(served: Served): number {
+  const how = new Uint8Array(8);
+  const { calls } = served;
+  if (readFrom(calls.thread, calls.argument(2), how) < 8) return PROCEED;
+  return openAt(served, new DataView(how.buffer).getUint32(0, true));
+}
+
+export const serving: readonly Row[] = [
+  { call: 'ioctl', when: () => [[{ argument: 1, mask: 0xffffff00, equals: VFIO_TYPE }]], serve: ioctl },
+  { call: 'pread64', when: atOffset, serve: plain('read', true) },
+  { call: 'pwrite64', when: atOffset, serve: plain('write', true) },
+  { call: 'read', when: ofHighDescriptor, serve: plain('read', false) },
+  { call: 'write', when: ofHighDescriptor, serve: plain('write', false) },
+  { call: 'readv', when: ofHighDescriptor, serve: vectored('read', false) },
+  { call: 'writev', when: ofHighDescriptor, serve: vectored('write', false) },
+  { call: 'preadv', when: atOffset, serve: vectored('read', true) },
+  { call: 'pwritev', when: atOffset, serve: vectored('write', true) },
+  { call: 'preadv2', when: atOffset, serve: vectored('read', true) },
+  { call: 'pwritev2', when: atOffset, serve: vectored('write', true) },
+  { call: 'lseek', when: ofHighDescriptor, serve: lseek },
+  { call: 'openat', when: always, serve: openat },
+  { call: 'open', when: always, serve: open },
+  { call: 'creat', when: always, serve: creat },
+  { call: 'openat2', when: always, serve: openat2 },
+];
+
+/** The rows of the filter. */
+export function filterRows(firstDescriptor: number, region0: number): FilterRow[] {
+  return serving.map(({ call, when }) => ({ call, when: when(firstDescriptor, region0) }));
+}
