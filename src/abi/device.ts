@@ -251,6 +251,11 @@ export const deviceEventKinds = ['request', 'suspend', 'asleep', 'resume', 'erro
 export interface HotResetDependent {
   readonly bdf: string;
   readonly groupId: number;
+  /**
+   * For a device that is bound to an iommufd: the function's number there; 0 when another device of
+   * its group is bound there; -1 when its user does not own the function.
+   */
+  readonly deviceId?: number;
 }
 
 /** VFIO_DEVICE_FEATURE as it is: for probing, and for features that have no member of `Device`. */

@@ -108,19 +108,3 @@ export const IommuHwptGetDirtyBitmap = struct('iommu_hwpt_get_dirty_bitmap', 48,
   data: 'u64',
 });
 export const IommuIoasChangeProcess = struct('iommu_ioas_change_process', 8, { size: 'u32', reserved: 'u32' });
-
-/** VFIO_DEVICE_BIND_IOMMUFD, VFIO_DEVICE_ATTACH_IOMMUFD_PT and its opposite. */
-export const DeviceBindIommufd = struct('vfio_device_bind_iommufd', 24, {
-  argsz: 'u32',
-  flags: 'u32',
-  iommufd: 's32',
-  out_devid: 'u32',
-  token_uuid_ptr: 'u64',
-});
-export const DeviceAttachIommufdPt = struct('vfio_device_attach_iommufd_pt', 16, {
-  argsz: 'u32',
-  flags: 'u32',
-  pt_id: 'u32',
-  pasid: 'u32',
-});
-export const DeviceDetachIommufdPt = struct('vfio_device_detach_iommufd_pt', 12, { argsz: 'u32', flags: 'u32', pasid: 'u32' });

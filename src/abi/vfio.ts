@@ -44,6 +44,15 @@ export const DeviceIoctl = {
   DETACH_IOMMUFD_PT: io(20),
 } as const;
 
+/** Flag of DEVICE_BIND_IOMMUFD. */
+export const BindIommufdFlags = { TOKEN: 1 } as const;
+
+/** Flag of DEVICE_ATTACH_IOMMUFD_PT and DEVICE_DETACH_IOMMUFD_PT. */
+export const IommufdPtFlags = { PASID: 1 } as const;
+
+/** Flags of the answer of DEVICE_GET_PCI_HOT_RESET_INFO. */
+export const HotResetInfoFlags = { DEV_ID: 1, DEV_ID_OWNED: 2 } as const;
+
 /** ioctl of the descriptor that a change of the migration state gives. */
 export const MigrationIoctl = { GET_PRECOPY_INFO: io(21) } as const;
 

@@ -31,8 +31,18 @@ export { estimateMemlock, type MemlockEstimateOptions } from '../engine/dma/lock
 export { Process, type ProcessOptions } from '../engine/dma/process.ts';
 export type { DirtyRange, IommuInfo, MapDma, MapMemory, MappingInfo, UnmapDma } from '../engine/dma/type1-requests.ts';
 export { FaultPlan } from '../engine/fault-plan.ts';
+export type { Iommufd } from '../engine/iommufd/iommufd.ts';
+export type { IommufdDevice } from '../engine/iommufd/iommufd-device.ts';
+export type {
+  HwInfo,
+  HwptAllocRequest,
+  HwptDirtyRequest,
+  IoasCopyRequest,
+  IoasMapRequest,
+} from '../engine/iommufd/requests.ts';
 export { type LinuxVersion, linuxVersions } from '../engine/linux-version.ts';
 export type { BindPlan } from '../engine/machine/bind-plan.ts';
+export type { BindRequest, CdevFile } from '../engine/machine/cdev-file.ts';
 export type { Blocker, Explanation, GroupMember } from '../engine/machine/explain.ts';
 export type { GroupFile } from '../engine/machine/group-file.ts';
 export { Machine, type MachineOptions } from '../engine/machine/machine.ts';

@@ -70,6 +70,7 @@ export function describeFile(file: OpenFile): string {
     case 'group':
       return 'a group';
     case 'device':
+    case 'cdev':
       return 'a device';
     case 'eventfd':
     case 'real-eventfd':

@@ -4,10 +4,9 @@
  * @see linux/drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl();
  *   linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_core_ioctl()
  */
-import type { RegionInfo as RegionDescription } from '../abi/device.ts';
-import { DeviceFlags, DeviceIoctl, REGION_OFFSET_STEP, RegionCap, RegionFlags } from '../abi/vfio.ts';
+import type { HotResetDependent, RegionInfo as RegionDescription } from '../abi/device.ts';
+import { DeviceFlags, DeviceIoctl, HotResetInfoFlags, REGION_OFFSET_STEP, RegionCap, RegionFlags } from '../abi/vfio.ts';
 import {
-  DeviceBindIommufd,
   DeviceInfo,
   DeviceIoeventfd,
   IrqInfo,
@@ -24,6 +23,7 @@ import { VfioError } from '../base/errno.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { GroupFile } from '../engine/machine/group-file.ts';
 import { bdfParts } from '../pci/bdf.ts';
+import { decodeBind } from './bind-iommufd.ts';
 import { checkArgsz, checkFlags, describeFile, type Handler, lazySource } from './caller.ts';
 import { answerInfo, CapabilityChain } from './capability-chain.ts';
 import { feature } from './device-feature.ts';
@@ -97,13 +97,13 @@ const getHotResetInfo: DeviceHandler = (device, _caller, user) => {
   const argsz = PciHotResetInfo.argsz.get(view, 0);
   checkArgsz(argsz, MinSize.PCI_HOT_RESET_INFO, 'DEVICE_GET_PCI_HOT_RESET_INFO');
   const dependents = device.hotResetInfo();
-  PciHotResetInfo.encode(view, 0, { flags: 0, count: dependents.length });
+  PciHotResetInfo.encode(view, 0, { flags: hotResetFlags(dependents), count: dependents.length });
   const list = new DataView(new ArrayBuffer(dependents.length * PciDependentDevice.structSize));
-  dependents.forEach(({ bdf, groupId }, i) => {
+  dependents.forEach(({ bdf, groupId, deviceId }, i) => {
     const { domain, bus, device: slot, fn } = bdfParts(bdf);
     // As in Linux, `segment` has 16 bits: of a domain from 10000 it has the lower ones.
     PciDependentDevice.encode(list, i * PciDependentDevice.structSize, {
-      id: groupId,
+      id: (deviceId ?? groupId) >>> 0,
       segment: domain & 0xffff,
       bus,
       devfn: (slot << 3) | fn,
@@ -118,6 +118,13 @@ const getHotResetInfo: DeviceHandler = (device, _caller, user) => {
   user.copyOut(0, new Uint8Array(view.buffer));
   return 0;
 };
+
+/** @see vfio_pci_fill_devs(): a device that its user does not own takes DEV_ID_OWNED away. */
+function hotResetFlags(dependents: readonly HotResetDependent[]): number {
+  if (dependents[0]?.deviceId === undefined) return 0;
+  const owned = dependents.every(({ deviceId }) => deviceId !== -1);
+  return HotResetInfoFlags.DEV_ID | (owned ? HotResetInfoFlags.DEV_ID_OWNED : 0);
+}
 
 /** B.8 HOT_RESET: what can be said without the descriptors comes before they are looked at. */
 const hotReset: DeviceHandler = (device, caller, user) => {
@@ -162,16 +169,7 @@ const ioeventfd: DeviceHandler = (device, caller, user) => {
  * already. The engine checks the structure first.
  */
 const bindIommufd: DeviceHandler = (_device, _caller, user) => {
-  const argsz = user.viewIn(0, 4).getUint32(0, true);
-  checkArgsz(argsz, MinSize.DEVICE_BIND_IOMMUFD, 'DEVICE_BIND_IOMMUFD');
-  const known = Math.min(argsz, DeviceBindIommufd.structSize);
-  user.copyIn(0, known);
-  // Bytes this version does not know must be 0: a newer program asks for something that would be
-  // ignored.
-  const readable = user.readable(argsz);
-  const rest = user.copyIn(known, Math.max(0, readable - known));
-  if (rest.some((byte) => byte !== 0)) throw new VfioError('E2BIG', 'DEVICE_BIND_IOMMUFD: bytes past the known structure are not 0');
-  if (argsz > readable) throw new VfioError('EFAULT', `DEVICE_BIND_IOMMUFD: argsz ${argsz} runs past the mapped ${readable} bytes`);
+  decodeBind(user);
   throw new VfioError('EINVAL', 'DEVICE_BIND_IOMMUFD: this device file was opened through its group');
 };
 

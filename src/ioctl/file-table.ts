@@ -9,16 +9,20 @@ import { VfioError } from '../base/errno.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { Container } from '../engine/dma/container.ts';
 import type { Iommufd } from '../engine/iommufd/iommufd.ts';
+import type { CdevFile } from '../engine/machine/cdev-file.ts';
 import type { GroupFile } from '../engine/machine/group-file.ts';
 import type { VfioFileSet } from '../engine/vm/vfio-file-set.ts';
 import type { VmProvider } from '../engine/vm/vm-provider.ts';
 import type { EventCounter } from './event-counter.ts';
+import { OpenFlags } from './posix.ts';
 import type { VirtualMachine } from './virtual-machine.ts';
 
 export type FileBody =
   | { readonly kind: 'container'; readonly container: Container }
   | { readonly kind: 'group'; readonly group: GroupFile }
   | { readonly kind: 'device'; readonly device: DeviceFile }
+  /** /dev/vfio/devices/vfioN. */
+  | { readonly kind: 'cdev'; readonly cdev: CdevFile }
   | { readonly kind: 'eventfd'; readonly counter: EventCounter }
   /** An eventfd of Linux, which its process reads and writes without us. */
   | { readonly kind: 'real-eventfd'; readonly events: InterruptSink & InterruptSource }
@@ -45,6 +49,8 @@ export class OpenFile {
   readonly body: FileBody;
   /** The position for `read` and `write` without an offset. */
   position = 0;
+  /** O_RDONLY, O_WRONLY or O_RDWR. */
+  access: number = OpenFlags.O_RDWR;
   #references = 0;
   readonly #release: () => void;
 
@@ -52,6 +58,26 @@ export class OpenFile {
   constructor(body: FileBody, release: () => void = () => {}) {
     this.body = body;
     this.#release = release;
+  }
+
+  /**
+   * The device behind the file; null for a file of another kind.
+   *
+   * @throws VfioError EINVAL for a device's own file before it is bound
+   */
+  get device(): DeviceFile | null {
+    const { body } = this;
+    return body.kind === 'device' ? body.device : body.kind === 'cdev' ? body.cdev.device : null;
+  }
+
+  /** @throws VfioError EBADF when it was opened for writing only */
+  checkReadable(): void {
+    if (this.access === OpenFlags.O_WRONLY) throw new VfioError('EBADF', 'the file was opened for writing only');
+  }
+
+  /** @throws VfioError EBADF when it was opened for reading only */
+  checkWritable(): void {
+    if (this.access === OpenFlags.O_RDONLY) throw new VfioError('EBADF', 'the file was opened for reading only');
   }
 
   get references(): number {

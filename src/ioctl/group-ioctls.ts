@@ -46,7 +46,7 @@ const unsetContainer: GroupHandler = (group) => {
  * REQ, the one eventfd by which the host asks something of a program, and the machine does not wait
  * for the program (S2-42).
  */
-function hearOfSleep(device: DeviceFile): void {
+export function hearOfSleep(device: DeviceFile): void {
   device.on(
     (event) => {
       if (event.kind !== 'suspend') return;

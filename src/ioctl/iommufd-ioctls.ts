@@ -194,7 +194,7 @@ const hwInfo: Run = (iommufd, view, caller) => {
   IommuHwInfo.encode(view, 0, {
     data_len: info.data.length,
     out_data_type: info.type,
-    out_max_pasid_log2: 0,
+    out_max_pasid_log2: info.pasidBits,
     out_capabilities: info.capabilities,
   });
 };

@@ -12,6 +12,7 @@ import type { Process } from '../engine/dma/process.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { VmProvider } from '../engine/vm/vm-provider.ts';
 import { OpenFile } from './file-table.ts';
+import { OpenFlags } from './posix.ts';
 import { type Kernel, UserProcess } from './user-process.ts';
 
 /** Beside the machine: its hypervisor, and a listener of refusals. */
@@ -22,6 +23,7 @@ export interface KernelDoorOptions {
   readonly onRefusal?: ((process: Process, call: string, error: VfioError) => void) | undefined;
 }
 
+const DEVICE_NODES = '/dev/vfio/devices/';
 const GROUP_NODE = /^\/dev\/vfio\/(0|[1-9][0-9]{0,9})$/;
 
 /** The ioctl door of a machine: it opens /dev/vfio for simulated processes. */
@@ -58,10 +60,17 @@ export class KernelDoor implements Kernel {
   /**
    * open(2) of a path.
    *
-   * @throws VfioError ENOENT; as `Machine.openGroup`: EACCES for a node of another user, EBUSY
-   *   while the group is open
+   * @param access O_RDONLY, O_WRONLY or O_RDWR
+   * @throws VfioError ENOENT; EACCES for a node of another user; as `Machine.openGroup`, EBUSY
+   * while the group is open, and as `Machine.openDevice`
    */
-  openPath(path: string, process: Process): OpenFile {
+  openPath(path: string, process: Process, access: number = OpenFlags.O_RDWR): OpenFile {
+    const file = this.#openNode(path, process);
+    file.access = access;
+    return file;
+  }
+
+  #openNode(path: string, process: Process): OpenFile {
     if (path === '/dev/null') return new OpenFile({ kind: 'null' });
     if (path === '/dev/vfio/vfio') {
       // Not tied to the process: a program may send descriptors to others, and the last one closes
@@ -70,8 +79,12 @@ export class KernelDoor implements Kernel {
       return new OpenFile({ kind: 'container', container }, () => container.close());
     }
     if (path === '/dev/iommu') {
-      const iommufd = this.machine.openIommufd();
+      const iommufd = this.machine.openIommufd(process);
       return new OpenFile({ kind: 'iommufd', iommufd }, () => iommufd.close());
+    }
+    if (path.startsWith(DEVICE_NODES)) {
+      const cdev = this.machine.openDevice(path.slice(DEVICE_NODES.length), process);
+      return new OpenFile({ kind: 'cdev', cdev }, () => cdev.close());
     }
     if (path === '/dev/kvm' && this.#kvm !== undefined) return new OpenFile({ kind: 'kvm', provider: this.#kvm });
     const match = GROUP_NODE.exec(path);

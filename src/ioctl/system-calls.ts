@@ -3,17 +3,21 @@
  * Each function returns what the call returns, and throws the
  * `VfioError` whose errno the caller gets.
  */
+import type { RegionMapping } from '../abi/device.ts';
 import { viewOf } from '../base/data-view.ts';
 import { VfioError } from '../base/errno.ts';
+import type { CdevFile } from '../engine/machine/cdev-file.ts';
 import { type Caller, describeFile, type Handler } from './caller.ts';
+import { cdevIoctls } from './cdev-ioctls.ts';
 import { containerIoctl } from './container-ioctls.ts';
-import { deviceRead, deviceWrite } from './device-access.ts';
+import { deviceMap, deviceRead, deviceWrite } from './device-access.ts';
 import { deviceIoctls } from './device-ioctls.ts';
 import type { EventCounter } from './event-counter.ts';
 import type { FileBody, OpenFile } from './file-table.ts';
 import { groupIoctls } from './group-ioctls.ts';
 import { iommufdIoctl } from './iommufd-ioctls.ts';
 import { migrationIoctls, migrationRead, migrationWrite } from './migration-file.ts';
+import { OpenFlags, Prot } from './posix.ts';
 import type { IoctlArgument, UserBuffer } from './user-buffer.ts';
 import { kvmIoctls, vmDeviceIoctls, vmIoctls } from './vm-ioctls.ts';
 
@@ -44,13 +48,14 @@ export function ioctlOf({ body }: OpenFile, request: number, caller: Caller, use
 
 /** read(2): from the file's own position, which it moves. */
 export function readOf(file: OpenFile, into: UserMemory, count: number): number {
-  const { body } = file;
+  const { body, device } = file;
+  file.checkReadable();
+  if (device !== null) {
+    const n = deviceRead(device, file.position, into, checkCount(count));
+    file.position += n;
+    return n;
+  }
   switch (body.kind) {
-    case 'device': {
-      const n = deviceRead(body.device, file.position, into, checkCount(count));
-      file.position += n;
-      return n;
-    }
     case 'eventfd':
       return readCounter(body.counter, into, count);
     case 'migration':
@@ -64,13 +69,14 @@ export function readOf(file: OpenFile, into: UserMemory, count: number): number 
 
 /** write(2): at the file's own position, which it moves. */
 export function writeOf(file: OpenFile, from: UserMemory, count: number): number {
-  const { body } = file;
+  const { body, device } = file;
+  file.checkWritable();
+  if (device !== null) {
+    const n = deviceWrite(device, file.position, from, checkCount(count));
+    file.position += n;
+    return n;
+  }
   switch (body.kind) {
-    case 'device': {
-      const n = deviceWrite(body.device, file.position, from, checkCount(count));
-      file.position += n;
-      return n;
-    }
     case 'eventfd':
       return writeCounter(body.counter, from, count);
     case 'migration':
@@ -90,7 +96,9 @@ export function writeOf(file: OpenFile, from: UserMemory, count: number): number
 export function preadOf(file: OpenFile, into: UserMemory, offset: number | bigint, count: number): number {
   const at = checkOffset(offset);
   const length = checkCount(count);
-  if (file.body.kind === 'device') return deviceRead(file.body.device, at, into, length);
+  file.checkReadable();
+  const { device } = file;
+  if (device !== null) return deviceRead(device, at, into, length);
   return withoutOffsets(file, 0);
 }
 
@@ -98,8 +106,34 @@ export function preadOf(file: OpenFile, into: UserMemory, offset: number | bigin
 export function pwriteOf(file: OpenFile, from: UserMemory, offset: number | bigint, count: number): number {
   const at = checkOffset(offset);
   const length = checkCount(count);
-  if (file.body.kind === 'device') return deviceWrite(file.body.device, at, from, length);
+  file.checkWritable();
+  const { device } = file;
+  if (device !== null) return deviceWrite(device, at, from, length);
   return withoutOffsets(file, length);
+}
+
+/**
+ * mmap(2) of a device.
+ *
+ * @param size whole pages
+ * @param prot `Prot`
+ * @throws VfioError EACCES for access that the file was not opened for; EINVAL for a private
+ * mapping, as which Linux takes every mapping of a file that cannot be written; ENODEV for another
+ * kind of file; as `deviceMap`
+ */
+export function mapOf(file: OpenFile, offset: number, size: number, prot: number, shared: boolean): RegionMapping {
+  const { access, body } = file;
+  if (body.kind === 'dmabuf') throw new VfioError('EINVAL', 'mmap: a DMA buffer of a BAR is for devices; map the BAR itself');
+  if (access === OpenFlags.O_WRONLY) throw new VfioError('EACCES', 'mmap: the file was opened for writing only');
+  if (access === OpenFlags.O_RDONLY && shared && (prot & Prot.WRITE) !== 0)
+    throw new VfioError('EACCES', 'mmap: the file was opened for reading only');
+  if (body.kind === 'iommufd')
+    throw shared
+      ? new VfioError('ENXIO', 'mmap: an iommufd has nothing there')
+      : new VfioError('EINVAL', 'mmap: an iommufd is mapped MAP_SHARED only');
+  const { device } = file;
+  if (device === null) throw new VfioError('ENODEV', `mmap: ${describeFile(file)} has no memory`);
+  return deviceMap(device, offset, size, shared && access === OpenFlags.O_RDWR);
 }
 
 /** A file offset as a number: no file here reaches 2^53. @throws VfioError EINVAL */
@@ -113,6 +147,7 @@ function withoutOffsets(file: OpenFile, ofNull: number): number {
   switch (file.body.kind) {
     case 'null':
       return ofNull;
+    case 'iommufd':
     case 'eventfd':
     case 'migration':
       throw new VfioError('ESPIPE', `${describeFile(file)} has no offsets`);
@@ -154,6 +189,8 @@ function handlerOf(body: FileBody, request: number): BoundHandler | undefined {
       return bound(groupIoctls, request, body.group);
     case 'device':
       return bound(deviceIoctls, request, body.device);
+    case 'cdev':
+      return cdevHandler(body.cdev, request);
     case 'kvm':
       return bound(kvmIoctls, request, body.provider);
     case 'vm':
@@ -165,6 +202,11 @@ function handlerOf(body: FileBody, request: number): BoundHandler | undefined {
     default:
       return undefined;
   }
+}
+
+/** @throws VfioError EINVAL for everything but BIND before it is bound */
+function cdevHandler(cdev: CdevFile, request: number): BoundHandler | undefined {
+  return bound(cdevIoctls, request, cdev) ?? bound(deviceIoctls, request, cdev.device);
 }
 
 function bound<T>(table: ReadonlyMap<number, Handler<T>>, request: number, object: T): BoundHandler | undefined {

@@ -12,19 +12,18 @@ import { textOf } from '../base/foreign.ts';
 import type { Process } from '../engine/dma/process.ts';
 import type { EventSource } from '../events/source.ts';
 import type { Caller } from './caller.ts';
-import { deviceMap } from './device-access.ts';
 import { EventCounter } from './event-counter.ts';
 import { FileTable, OpenFile } from './file-table.ts';
 import { EfdFlags, FD_CLOEXEC, MapFlags, OpenFlags, PollEvents, Prot } from './posix.ts';
 import { type AccessWidth, ProcessMemory, type Signal } from './process-memory.ts';
-import { checkOffset, ioctlOf, preadOf, pwriteOf, readOf, type UserMemory, writeOf } from './system-calls.ts';
+import { checkOffset, ioctlOf, mapOf, preadOf, pwriteOf, readOf, type UserMemory, writeOf } from './system-calls.ts';
 import { ByteBuffer, type IoctlArgument } from './user-buffer.ts';
 
 /** The kernel behind a process; `KernelDoor` is one. */
 export interface Kernel {
   readonly context: { readonly events: EventSource };
   /** open(2) of a path. @throws VfioError ENOENT; the errno of the file's own open */
-  openPath(path: string, process: Process): OpenFile;
+  openPath(path: string, process: Process, access: number): OpenFile;
   /** Called for every errno that goes back to a process. */
   refused(process: Process, call: string, error: VfioError): void;
 }
@@ -76,15 +75,16 @@ export class UserProcess implements Caller, Disposable {
   }
 
   /**
-   * Opens `/dev/vfio/vfio`, `/dev/vfio/N`, `/dev/kvm` where there is a hypervisor, or `/dev/null`.
-   * ENOENT for any other path. A group has a node while vfio drives one of its devices.
+   * Opens `/dev/vfio/vfio`, `/dev/vfio/N`, `/dev/iommu`, `/dev/vfio/devices/vfioN`, `/dev/kvm`
+   * where there is a hypervisor, or `/dev/null`. ENOENT for any other path. A group has a node
+   * while vfio drives one of its devices.
    */
   open(path: string | number, flags: number = OpenFlags.O_RDWR): number {
     return this.#call('open', () => {
       if (typeof path !== 'string') throw new VfioError('EFAULT', 'the path is not in mapped memory');
       if ((flags & OpenFlags.O_ACCMODE) > O_ACCMODE_MAX) throw new VfioError('EINVAL', `open: access mode ${flags & OpenFlags.O_ACCMODE}`);
       this.files.reserve();
-      return this.files.install(this.#door.openPath(path, this.process), (flags & OpenFlags.O_CLOEXEC) !== 0);
+      return this.files.install(this.#door.openPath(path, this.process, flags & OpenFlags.O_ACCMODE), (flags & OpenFlags.O_CLOEXEC) !== 0);
     });
   }
 
@@ -181,10 +181,7 @@ export class UserProcess implements Caller, Disposable {
       if ((flags & MapFlags.ANONYMOUS) !== 0) {
         return this.memory.mapAnonymous(length, (prot & 3) as 0 | 1 | 2 | 3, type !== MapFlags.PRIVATE);
       }
-      const { body } = this.files.get(fd);
-      if (body.kind === 'dmabuf') throw new VfioError('EINVAL', 'mmap: a DMA buffer of a BAR is for devices; map the BAR itself');
-      if (body.kind !== 'device') throw new VfioError('ENODEV', `mmap: a ${body.kind} has no memory`);
-      const mapping = deviceMap(body.device, at, Math.ceil(length / page) * page, type !== MapFlags.PRIVATE);
+      const mapping = mapOf(this.files.get(fd), at, Math.ceil(length / page) * page, prot, type !== MapFlags.PRIVATE);
       return this.memory.mapRegion(mapping, (prot & 3) as 0 | 1 | 2 | 3);
     });
   }

@@ -85,7 +85,10 @@ const setAttr: Handler<VfioFileSet> = (set, caller, user) => {
 function vfioFile(caller: Caller, fd: number): { readonly open: OpenFile; readonly file: VfioFile | null } {
   const open = caller.files.get(fd);
   const { body } = open;
-  return { open, file: body.kind === 'group' ? body.group : body.kind === 'device' ? body.device : null };
+  return {
+    open,
+    file: body.kind === 'group' ? body.group : body.kind === 'device' ? body.device : body.kind === 'cdev' ? body.cdev : null,
+  };
 }
 
 export const kvmIoctls: ReadonlyMap<number, Handler<VmProvider>> = new Map<number, Handler<VmProvider>>([

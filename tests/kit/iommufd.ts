@@ -2,8 +2,8 @@
 import { VfioError } from '../../src/base/errno.ts';
 import type { IommuProperties } from '../../src/engine/dma/iommu-properties.ts';
 import { type LockedAccount, OwnAccount } from '../../src/engine/dma/process.ts';
+import type { IommufdOptions } from '../../src/engine/iommufd/iommufd.ts';
 import type { ClaimableGroup } from '../../src/engine/iommufd/iommufd-device.ts';
-import type { UserAccounts } from '../../src/engine/iommufd/pinned-pages.ts';
 
 /** An IOMMU like QEMU's VT-d. */
 export const vtd: IommuProperties = {
@@ -34,13 +34,15 @@ export function isolated(id: number, iommu: IommuProperties = vtd): ClaimableGro
   return group;
 }
 
-export function makeUsers(): UserAccounts {
+/** Accounts of users; every group may be bound. */
+export function iommufdOptions(): IommufdOptions {
   const accounts = new Map<number, LockedAccount>();
-  return (uid) => {
+  const users = (uid: number) => {
     const account = accounts.get(uid) ?? new OwnAccount(0);
     accounts.set(uid, account);
     return account;
   };
+  return { users, checkInterrupts: () => {} };
 }
 
 /** Each call's answer, as a recording has it: the errno's name, or the result. */

@@ -100,7 +100,7 @@ export async function moveBetween(source: DeviceFile, destination: DeviceFile, o
   const subject: Subject = {
     name: 'source',
     device: source,
-    domain: source.container.domains[0]!,
+    domain: source.container!.domains[0]!,
     isThere: () => true,
     pause: () => {
       state.paused = true;

@@ -5,6 +5,8 @@
  *
  * Every request wakes the device first; afterwards the device may sleep again (B.7 runtime pm).
  *
+ * Longer than 400 lines because each request of `Device` is a method with its own documentation.
+ *
  * @see linux/drivers/vfio/vfio_main.c, vfio_device_fops_unl_ioctl(); vfio_pci_core.c,
  * vfio_pci_core_ioctl()
  */
@@ -43,10 +45,11 @@ import { MediatedRegion } from '../mediation/mediated-region.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
 import { MemoryRegion, RegisterRegion } from './device-region.ts';
 import { exportDmaBuf } from './dma-buf.ts';
+import type { DmaOwner } from './dma-owner.ts';
 import { checkFeature, type FeatureOp, featureEvent, probeFeature } from './features.ts';
 import { FileDmaLogging, FileLowPower, FileMigration, FileSleepNotice, type UseFeature } from './file-features.ts';
 import type { DeviceFileHolder, OpenFile } from './hosted-function.ts';
-import { checkHotReset, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
+import { checkHotReset, type DeviceIds, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
 import type { IoeventfdRequest } from './ioeventfd.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 import { BarRegion } from './region-bar.ts';
@@ -62,7 +65,9 @@ export type { IoeventfdRequest };
 export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   readonly device: VfioPciDevice;
   readonly holder: DeviceFileHolder;
-  readonly container: Container;
+  /** Null for a device that is used through an iommufd. */
+  readonly container: Container | null;
+  readonly #ids: DeviceIds | null;
   /**
    * The process that opened the file: `dma` maps its memory, and its exit closes the file, except
    * after `keepAfterExit`.
@@ -82,10 +87,11 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   readonly lowPower: LowPower;
   readonly sleepNotice: FileSleepNotice;
 
-  private constructor(device: VfioPciDevice, holder: DeviceFileHolder, container: Container, process: Process) {
+  private constructor(device: VfioPciDevice, holder: DeviceFileHolder, { container, ids }: DmaOwner, process: Process) {
     this.device = device;
     this.holder = holder;
     this.container = container;
+    this.#ids = ids;
     this.process = process;
     const { bdf, host } = device;
     this.listeners = new DeviceEvents(({ kind }, error) =>
@@ -100,13 +106,13 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   }
 
   /**
-   * Open `device` for `process`, which uses the device's DMA through `container`.
+   * Open `device` for `process`, which uses the device's DMA through `owner`.
    *
    * @throws VfioError what `VfioPciDevice.open` throws; ESRCH for a process that has exited.
    * Nothing has changed then.
    */
-  static open(device: VfioPciDevice, holder: DeviceFileHolder, container: Container, process: Process): DeviceFile {
-    const open = () => device.open(holder.vm ?? null, () => new DeviceFile(device, holder, container, process));
+  static open(device: VfioPciDevice, holder: DeviceFileHolder, owner: DmaOwner, process: Process): DeviceFile {
+    const open = () => device.open(holder.vm ?? null, () => new DeviceFile(device, holder, owner, process));
     return seenOpen(device.host.events, process.pid, open);
   }
 
@@ -197,7 +203,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   }
 
   hotResetInfo(): readonly HotResetDependent[] {
-    return this.#awake(() => hotResetInfo(this.device));
+    return this.#awake(() => hotResetInfo(this.device, this.#ids));
   }
 
   /**
@@ -207,20 +213,21 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
    */
   checkHotReset(count: number): void {
     this.checkLive();
-    checkHotReset(this.device, count);
+    checkHotReset(this.device, count, this.#ids !== null);
   }
 
   /**
    * PCI_HOT_RESET.
    *
-   * @param groups  the group files that own the devices of the bus
+   * @param groups  the group files that own the devices of the bus; none for a device that was
+   *   bound to an iommufd
    * @throws VfioError EINVAL, ENODEV, EBUSY, EAGAIN: see hot-reset.ts
    */
   hotReset(groups: readonly OwnedGroup[]): void {
     const reset = () =>
       this.#awake(() => {
         this.device.checkAwake();
-        hotReset(this.device, groups, this.device.ctx);
+        hotReset(this.device, groups, this.#ids, this.device.ctx);
       });
     seenReset(this.device.fn, 'VFIO_DEVICE_PCI_HOT_RESET', reset, 'bus');
   }
@@ -285,9 +292,18 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     return this.#notice?.armed === true;
   }
 
-  /** The DMA space of the container. @throws VfioError ENODEV once the file is closed */
+  /**
+   * The DMA space of the container.
+   *
+   * @throws VfioError ENODEV once the file is closed; EOPNOTSUPP for a device of an iommufd
+   */
   get dma(): ContainerDmaSpace {
     this.checkLive();
+    if (this.container === null) {
+      throw new VfioError('EOPNOTSUPP', `${this.device.bdf} is used through an iommufd, and is in no container`, {
+        fix: 'Map memory in the IOAS that the device is attached to.',
+      });
+    }
     this.#dma ??= new ContainerDmaSpace(this.container, this.process, this.device.ctx);
     return this.#dma;
   }
@@ -318,7 +334,8 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
 
   /** The device's events, and those of its container, from now on; see `Device.events`. */
   events<K extends EventKind = EventKind>(options: EventOptions<K> = {}): EventFlow<EventOf<K | 'dropped'>> {
-    return this.device.ctx.stream.read({ devices: [this.device.bdf, this.container.events.name], ...options });
+    const of = this.container === null ? [] : [this.container.events.name];
+    return this.device.ctx.stream.read({ devices: [this.device.bdf, ...of], ...options });
   }
 
   get eventPort(): EventPort {

@@ -20,6 +20,8 @@ export interface HostedFunction {
   /** The command that gives the function to `driver`. */
   bindCommand(driver: string): string;
   readonly bdf: string;
+  /** Its folder in sysfs. Absent: it has none. */
+  readonly sysfsPath?: string;
   readonly declaration: PciDeclaration;
   readonly config: ConfigSpace;
   readonly host: FunctionHost;

@@ -18,6 +18,16 @@ export interface OwnedGroup {
   readonly group: { readonly id: number } | null;
 }
 
+/** An iommufd, as proof that its user owns the devices that are bound to it. */
+export interface DeviceIds {
+  /**
+   * The number of the device; 0 when another device of its group is bound; -1 otherwise.
+   *
+   * @see linux/drivers/vfio/iommufd.c, vfio_iommufd_get_dev_id()
+   */
+  idOf(bdf: string, group: object | null): number;
+}
+
 /**
  * vfio's device set: the devices under vfio-pci whose resets concern each other. On a root bus a
  * device is alone in it.
@@ -42,22 +52,32 @@ function membersOrEnodev(device: BoundDevice): readonly HostedFunction[] {
   return members;
 }
 
-/** @throws VfioError ENODEV on a root bus; EPERM when one of the devices has no group */
-export function hotResetInfo(device: BoundDevice): readonly HotResetDependent[] {
+/**
+ * @param ids the iommufd that the device is bound to; null for a device of a group file
+ * @throws VfioError ENODEV on a root bus; EPERM when one of the devices has no group
+ */
+export function hotResetInfo(device: BoundDevice, ids: DeviceIds | null): readonly HotResetDependent[] {
+  const set = deviceSet(device);
   return membersOrEnodev(device).map((fn) => {
     if (fn.group === null) throw new VfioError('EPERM', `${fn.bdf} is on the bus of ${device.bdf} and has no group`);
-    return { bdf: fn.bdf, groupId: fn.group.id };
+    const found = { bdf: fn.bdf, groupId: fn.group.id };
+    if (ids === null) return found;
+    return { ...found, deviceId: set.some((d) => d.fn === fn) ? ids.idOf(fn.bdf, fn.group) : -1 };
   });
 }
 
 /**
  * The checks of PCI_HOT_RESET before it looks at a descriptor.
  *
- * @throws VfioError EINVAL for no group file, or more group files than devices; ENODEV on a root
- * bus
+ * @param byIds whether the device is bound to an iommufd, which says what its user owns
+ * @throws VfioError EINVAL for no group file, or more group files than devices; for any group file
+ * of a device that is bound to an iommufd; ENODEV on a root bus
  */
-export function checkHotReset(device: BoundDevice, count: number): void {
-  if (!Number.isInteger(count) || count <= 0) {
+export function checkHotReset(device: BoundDevice, count: number, byIds = false): void {
+  if (byIds && count !== 0) {
+    throw new VfioError('EINVAL', `hot reset of ${device.bdf}, which is bound to an iommufd, takes no files; ${String(count)} given`);
+  }
+  if (!byIds && (!Number.isInteger(count) || count <= 0)) {
     throw new VfioError('EINVAL', `hot reset of ${device.bdf} needs the group files that own its bus; ${String(count)} given`);
   }
   const members = membersOrEnodev(device);
@@ -67,12 +87,13 @@ export function checkHotReset(device: BoundDevice, count: number): void {
 }
 
 /**
- * @throws VfioError EINVAL, ENODEV as `checkHotReset`; EINVAL when a device on the bus is not under
- * vfio-pci or its group is not among `groups`; EBUSY when one of the devices is being reset; EAGAIN
- * when the device lock of one is held; ENOTTY from `checkLink`: the reset has happened
+ * @throws VfioError EINVAL, ENODEV as `checkHotReset`; EINVAL when a device on the bus is not
+ * under vfio-pci, or its group is not among `groups`, or it is not of the iommufd `ids`; EBUSY
+ * when one of the devices is being reset; EAGAIN when the device lock of one is held; ENOTTY from
+ * `checkLink`: the reset has happened
  */
-export function hotReset(device: BoundDevice, groups: readonly OwnedGroup[], ctx: EngineContext): void {
-  checkHotReset(device, Array.isArray(groups) ? groups.length : 0);
+export function hotReset(device: BoundDevice, groups: readonly OwnedGroup[], ids: DeviceIds | null, ctx: EngineContext): void {
+  checkHotReset(device, Array.isArray(groups) ? groups.length : 0, ids !== null);
   const members = membersOrEnodev(device);
   const set = deviceSet(device);
   for (const fn of members) {
@@ -83,6 +104,12 @@ export function hotReset(device: BoundDevice, groups: readonly OwnedGroup[], ctx
     }
   }
   for (const { fn } of set) {
+    if (ids !== null) {
+      if (ids.idOf(fn.bdf, fn.group) >= 0) continue;
+      throw new VfioError('EINVAL', `hot reset of ${device.bdf} would hit ${fn.bdf}, which is not bound to the same iommufd`, {
+        culprits: [{ bdf: fn.bdf, driver: fn.driver, why: 'it would be reset too', fix: `bind ${fn.bdf} to the same iommufd` }],
+      });
+    }
     if (!groups.some((file) => file?.group != null && file.group.id === fn.group?.id)) {
       throw new VfioError('EINVAL', `hot reset of ${device.bdf} would hit ${fn.bdf} of group ${fn.group?.id}, which was not given`, {
         culprits: [{ bdf: fn.bdf, driver: fn.driver, why: 'it would be reset too', fix: `open group ${fn.group?.id} and pass it` }],

@@ -223,7 +223,12 @@ it('S2-23 a device file works over any IOMMU back end: it asks its container for
       throw new Error(`the device layer asked its container for ${String(name)}`);
     },
   });
-  const file = DeviceFile.open(rig.device, { deviceReleased: (which) => void released.push(which) }, nothing, rig.machine.process);
+  const file = DeviceFile.open(
+    rig.device,
+    { deviceReleased: (which) => void released.push(which) },
+    { container: nothing, ids: null },
+    rig.machine.process,
+  );
   const sink = new FakeEventFd();
   file.setIrqs({ index: IrqIndex.MSI, start: 0, count: 1, action: 'trigger', data: 'sinks', sinks: [sink] });
   setCommand(file, MEMORY | MASTER);

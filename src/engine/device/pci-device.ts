@@ -58,6 +58,8 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   /** The device was closed without a reset: the next chance is a reset of its bus (S2-31). */
   needsReset = false;
   readonly #files = new Set<OpenFile>();
+  /** Files of /dev/vfio/devices: each keeps the device registered, also while it is not bound. */
+  #cdevs = 0;
   readonly #suspension: Suspension;
   #open: OpenState | null = null;
   #vm: VmReference | null = null;
@@ -160,7 +162,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
       }
     } finally {
       this.#opening = false;
-      if (this.#leaving !== null && this.#files.size === 0) this.#left();
+      if (this.#leaving !== null && !this.inUse) this.#left();
     }
   }
 
@@ -183,6 +185,31 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
    */
   get openCount(): number {
     return this.gone === null ? this.#files.size + (this.#opening ? 1 : 0) : 0;
+  }
+
+  /**
+   * A file of /dev/vfio/devices was opened: an unbind waits for its close, bound or not.
+   *
+   * @throws VfioError ENODEV being unplugged or gone
+   * @see linux/drivers/vfio/vfio_main.c, vfio_device_try_get_registration()
+   */
+  keepRegistered(): Disposable {
+    this.#checkStaying();
+    this.#cdevs++;
+    let kept = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!kept) return;
+        kept = false;
+        this.#cdevs--;
+        if (this.#leaving !== null && !this.inUse) this.#left();
+      },
+    };
+  }
+
+  /** A file keeps it registered: an unbind waits. */
+  get inUse(): boolean {
+    return this.openCount > 0 || (this.gone === null && this.#cdevs > 0);
   }
 
   get files(): readonly OpenFile[] {
@@ -330,7 +357,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
     } finally {
       file.holder.deviceReleased(file);
     }
-    if (last && this.#leaving !== null) this.#left();
+    if (this.#leaving !== null && !this.inUse) this.#left();
   }
 
   #disableIfOpen(): void {
@@ -457,7 +484,7 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
   unregister(): Promise<void> {
     if (this.#leaving !== null) return this.#leaving.promise;
     this.#leaving = new ReleaseRequest(this, this.ctx);
-    if (this.openCount === 0) this.#left();
+    if (!this.inUse) this.#left();
     else this.#leaving.start();
     return this.#leaving.promise;
   }

@@ -45,7 +45,7 @@ it('S2-41 unplug: the device works until its users close it, but is opened no mo
   const file = rig.open();
   const { device } = rig;
   void device.unregister();
-  expect(errnoFrom(() => DeviceFile.open(device, rig.group, rig.container, rig.machine.process))).toBe('ENODEV');
+  expect(errnoFrom(() => DeviceFile.open(device, rig.group, { container: rig.container, ids: null }, rig.machine.process))).toBe('ENODEV');
   expect(errnoFrom(() => rig.open())).toBe('ENODEV');
   expect(file.region(0).read32(0)).toBe(0);
   expect(command(file) & MEMORY).toBe(MEMORY);
@@ -95,7 +95,7 @@ it('B.7 unregister: at once without users; the same promise when asked twice', a
   expect(device.unregister()).toBe(promise);
   await promise;
   expect(rig.clock.pendingTimers).toBe(0);
-  expect(errnoFrom(() => DeviceFile.open(device, rig.group, rig.container, rig.machine.process))).toBe('ENODEV');
+  expect(errnoFrom(() => DeviceFile.open(device, rig.group, { container: rig.container, ids: null }, rig.machine.process))).toBe('ENODEV');
 });
 
 it('B.7 unregister: with several files it waits for the last', async () => {

@@ -82,7 +82,7 @@ export class ContainerDomains {
     if (iovaRanges([...this.#groups.map((other) => other.iommu), iommu]).length === 0) {
       throw new VfioError('EINVAL', `with group ${group.id} the container would have no I/O address left to map`);
     }
-    this.#checkInterrupts(group);
+    checkInterrupts(group, this.#context);
     const domain = this.#domains.find((other) => shares(other, iommu)) ?? this.#replayed(iommu);
     if (domain.groups++ === 0) this.#domains.push(domain);
     this.#groups.push(group);
@@ -130,17 +130,6 @@ export class ContainerDomains {
     }
   }
 
-  #checkInterrupts(group: AttachableGroup): void {
-    if (group.iommu.isolatedMsi) return;
-    if (!this.#context.params.allowUnsafeInterrupts) {
-      throw new VfioError('EPERM', `group ${group.id}: its devices could forge other devices' interrupts (no interrupt remapping)`, {
-        fix: 'Enable interrupt remapping, or accept the risk in the machine file: `params: { allowUnsafeInterrupts: true }`.',
-      });
-    }
-    const message = `group ${group.id} is attached although its interrupts are not isolated (allowUnsafeInterrupts)`;
-    this.#context.events.note('warn', `unsafe-interrupts ${group.id}`, message);
-  }
-
   /**
    * A new domain for `iommu`, with all mappings of the other domains: all domains hold the same.
    */
@@ -184,6 +173,23 @@ export function requireIsolation(group: AttachableGroup): void {
   throw new VfioError('EINVAL', `group ${group.id}: ${why} between its devices and memory`, {
     fix: 'Enable the IOMMU (intel_iommu=on, amd_iommu=on), or move the device behind one.',
   });
+}
+
+/**
+ * A group whose devices could raise interrupts of others is refused, unless the administrator
+ * accepts that (S2-36).
+ *
+ * @throws VfioError EPERM
+ */
+export function checkInterrupts(group: AttachableGroup, context: Pick<EngineContext, 'events' | 'params'>): void {
+  if (group.iommu.isolatedMsi) return;
+  if (!context.params.allowUnsafeInterrupts) {
+    throw new VfioError('EPERM', `group ${group.id}: its devices could forge other devices' interrupts (no interrupt remapping)`, {
+      fix: 'Enable interrupt remapping, or accept the risk in the machine file: `params: { allowUnsafeInterrupts: true }`.',
+    });
+  }
+  const message = `group ${group.id} is attached although its interrupts are not isolated (allowUnsafeInterrupts)`;
+  context.events.note('warn', `unsafe-interrupts ${group.id}`, message);
 }
 
 function checkReserved(group: AttachableGroup, mappedIn: (first: bigint, last: bigint) => bigint | null): void {

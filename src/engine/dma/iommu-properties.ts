@@ -53,6 +53,8 @@ export interface IommuProperties {
   readonly hardware?: { readonly type: number; readonly data: Uint8Array };
   /** It can note the pages that devices write (HWPT_ALLOC with DIRTY_TRACKING). Default: false. */
   readonly dirtyTracking?: boolean;
+  /** Bits of the PASIDs that its devices' requests can carry. Default: 0, none. */
+  readonly pasidBits?: number;
 }
 
 /** A group as the container sees it. The group file claims its DMA before it comes here. */

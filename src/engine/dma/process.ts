@@ -115,7 +115,7 @@ export class Process implements Disposable {
       pid: 1,
       uid: 0,
       memlockLimit: Number.POSITIVE_INFINITY,
-      capabilities: ['CAP_IPC_LOCK', 'CAP_SYS_RAWIO', 'CAP_SYS_ADMIN'],
+      capabilities: ['CAP_IPC_LOCK', 'CAP_SYS_RAWIO', 'CAP_SYS_ADMIN', 'CAP_SYS_RESOURCE'],
       ...options,
     });
   }

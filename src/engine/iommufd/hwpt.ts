@@ -18,6 +18,8 @@ export interface HwptOptions {
   readonly auto: boolean;
   /** IOMMU_HWPT_ALLOC_DIRTY_TRACKING. */
   readonly dirtyTracking?: boolean;
+  /** IOMMU_HWPT_ALLOC_PASID: it may be a PASID's, and stand beside those of PASIDs. */
+  readonly takesPasids?: boolean;
 }
 
 export class Hwpt implements AreaTables {
@@ -26,14 +28,16 @@ export class Hwpt implements AreaTables {
   readonly auto: boolean;
   readonly domain: IommuDomain;
   readonly canTrackDirty: boolean;
+  readonly takesPasids: boolean;
   readonly #unit: object;
   #dirty: DirtyPages | null = null;
 
-  constructor({ ioas, iommu, auto, dirtyTracking = false }: HwptOptions) {
+  constructor({ ioas, iommu, auto, dirtyTracking = false, takesPasids = false }: HwptOptions) {
     const { unit, coherent, pageSizes } = iommu;
     this.ioas = ioas;
     this.auto = auto;
     this.canTrackDirty = dirtyTracking;
+    this.takesPasids = takesPasids;
     this.#unit = unit;
     this.domain = new IommuDomain({ unit, coherent, enforcesCoherency: iommu.enforcesCoherency ?? false, pageSizes });
   }

@@ -1,6 +1,6 @@
 /** Address spaces as Linux 7.3 answers them (kernel-answers/linux-7.3/iommufd-ioas.txt). */
 import { describe, expect, it } from 'vitest';
-import { answersOf, isolated, makeUsers } from '../../../tests/kit/iommufd.ts';
+import { answersOf, iommufdOptions, isolated } from '../../../tests/kit/iommufd.ts';
 import { HeapMemory } from '../../sys/fake.ts';
 import { Process } from '../dma/process.ts';
 import { Iommufd } from './iommufd.ts';
@@ -13,7 +13,7 @@ const RW = FIXED | W | R;
 
 /** An iommufd with the device as object 1, address spaces `a` (attached) and `b`. */
 function setUp() {
-  const iommufd = new Iommufd(makeUsers());
+  const iommufd = new Iommufd(iommufdOptions());
   const process = Process.root({ allocate: HeapMemory.allocate });
   const m = process.addressSpace.anonymous(64 * 4096);
   const device = IommufdDevice.bind(iommufd, '0000:00:04.0', isolated(2));

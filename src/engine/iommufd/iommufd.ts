@@ -8,78 +8,39 @@
  */
 
 import { IoasMapFlags, IommuHwptAllocFlags } from '../../abi/iommufd.ts';
-import { Access, type Memory } from '../../abi/memory.ts';
+import { Access } from '../../abi/memory.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
-import type { DirtyBitmap } from '../../hardware/dirty-pages.ts';
+import type { DeviceIds } from '../device/hot-reset.ts';
+import type { AttachableGroup } from '../dma/iommu-properties.ts';
 import type { Process } from '../dma/process.ts';
 import type { Span } from './area-list.ts';
 import { Hwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
 import { type BoundGroup, type ClaimableGroup, type DeviceIommufd, IommufdDevice } from './iommufd-device.ts';
 import { ObjectTable } from './objects.ts';
-import { type PagesSource, PinnedPages, type RlimitMode, type UserAccounts } from './pinned-pages.ts';
-
-/** IOAS_MAP and IOAS_MAP_FILE. */
-export interface IoasMapRequest {
-  readonly ioas: number;
-  readonly process: Process;
-  /** `IoasMapFlags`. */
-  readonly flags: number;
-  readonly source: PagesSource;
-  readonly length: bigint;
-  /** With FIXED_IOVA. */
-  readonly iova: bigint;
-}
-
-/** IOAS_COPY. */
-export interface IoasCopyRequest {
-  readonly flags: number;
-  readonly destination: number;
-  readonly source: number;
-  readonly length: bigint;
-  readonly destinationIova: bigint;
-  readonly sourceIova: bigint;
-}
-
-/** HWPT_GET_DIRTY_BITMAP. */
-export interface HwptDirtyRequest {
-  readonly hwpt: number;
-  readonly iova: bigint;
-  readonly length: bigint;
-  readonly bitmap: DirtyBitmap;
-  /** IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR. */
-  readonly keep: boolean;
-}
-
-/** HWPT_ALLOC. */
-export interface HwptAllocRequest {
-  /** `IommuHwptAllocFlags`. */
-  readonly flags: number;
-  readonly device: number;
-  /** An IOAS, or a domain. */
-  readonly pt: number;
-  readonly dataType: number;
-  readonly faultQueue: number;
-}
-
-/** The answer of GET_HW_INFO. */
-export interface HwInfo {
-  readonly type: number;
-  readonly data: Uint8Array;
-  readonly capabilities: bigint;
-}
+import { PinnedPages, type RlimitMode, type UserAccounts } from './pinned-pages.ts';
+import type { HwInfo, HwptAllocRequest, HwptDirtyRequest, IoasCopyRequest, IoasMapRequest } from './requests.ts';
 
 /** enum iommufd_hw_capabilities. */
 const CAP_DIRTY_TRACKING = 1n;
-/** IOMMU_HW_CAP_PCI_PASID_EXEC, PRIV … of which Linux sets this one for every device. */
-const CAP_PASID = 8n;
+/** No device here has a translation cache of its own. */
+const CAP_ATS_NOT_SUPPORTED = 8n;
+
+export interface IommufdOptions {
+  /** The accounts of users, which all iommufds of a machine share. */
+  readonly users: UserAccounts;
+  /** Called at each bind. @throws VfioError EPERM for a group without isolated interrupts */
+  readonly checkInterrupts: (group: AttachableGroup) => void;
+  /** Called once, as the file is closed. */
+  readonly closed?: () => void;
+}
 
 /** An open /dev/iommu. */
-export class Iommufd implements DeviceIommufd, Disposable {
+export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
   readonly objects = new ObjectTable();
-  readonly #users: UserAccounts;
+  readonly #o: IommufdOptions;
   /** Bound devices by group: those of one group share a domain. */
   readonly groups = new Map<ClaimableGroup, BoundGroup>();
   #mode: RlimitMode = 'user';
@@ -88,9 +49,8 @@ export class Iommufd implements DeviceIommufd, Disposable {
   /** The IOAS of requests that are a container's (VFIO_IOAS). */
   #compat: Ioas | null = null;
 
-  /** @param users the accounts of users, which all iommufds of a machine share */
-  constructor(users: UserAccounts) {
-    this.#users = users;
+  constructor(options: IommufdOptions) {
+    this.#o = options;
   }
 
   /** The line that `console.log` prints of it. */
@@ -115,6 +75,7 @@ export class Iommufd implements DeviceIommufd, Disposable {
   close(): void {
     if (!this.#open) return;
     this.#open = false;
+    this.#o.closed?.();
     this.put();
   }
 
@@ -130,6 +91,16 @@ export class Iommufd implements DeviceIommufd, Disposable {
    */
   bind(bdf: string, group: ClaimableGroup): IommufdDevice {
     return IommufdDevice.bind(this, bdf, group);
+  }
+
+  checkInterrupts(group: ClaimableGroup): void {
+    this.#o.checkInterrupts(group);
+  }
+
+  /** As `DeviceIds.idOf`, for hot resets. */
+  idOf(bdf: string, group: object | null): number {
+    for (const device of this.objects.ofKind('device')) if (device.bdf === bdf) return this.objects.idOf(device);
+    return group !== null && this.groups.has(group as ClaimableGroup) ? 0 : -1;
   }
 
   // ---- Objects
@@ -181,7 +152,7 @@ export class Iommufd implements DeviceIommufd, Disposable {
     const start = source.kind === 'address' ? source.vaddr : BigInt(source.offset);
     if (start + length > U64_MAX) throw new VfioError('EOVERFLOW', `${hex(start)}+${hex(length)} goes past the end of the address space`);
     const writable = (access & Access.WRITE) !== 0;
-    const pages = new PinnedPages({ process, source, size: length, writable, mode: this.#mode, users: this.#users });
+    const pages = new PinnedPages({ process, source, size: length, writable, mode: this.#mode, users: this.#o.users });
     return ioas.map(pages, (flags & IoasMapFlags.FIXED_IOVA) === 0 ? null : iova, access);
   }
 
@@ -292,7 +263,11 @@ export class Iommufd implements DeviceIommufd, Disposable {
     const dirtyTracking = (flags & IommuHwptAllocFlags.DIRTY_TRACKING) !== 0;
     if (dirtyTracking && device.iommu.dirtyTracking !== true) throw new VfioError('EOPNOTSUPP', 'this IOMMU does not track dirty pages');
     if ((flags & IommuHwptAllocFlags.FAULT_ID_VALID) !== 0) throw new VfioError('ENOENT', `object ${faultQueue} is no fault queue`);
-    return this.objects.idOf(this.makeHwpt(new Hwpt({ ioas: object, iommu: device.iommu, auto: false, dirtyTracking })));
+    return this.objects.idOf(
+      this.makeHwpt(
+        new Hwpt({ ioas: object, iommu: device.iommu, auto: false, dirtyTracking, takesPasids: (flags & IommuHwptAllocFlags.PASID) !== 0 }),
+      ),
+    );
   }
 
   /** GET_HW_INFO. @throws VfioError ENOENT; EOPNOTSUPP without an IOMMU */
@@ -301,7 +276,7 @@ export class Iommufd implements DeviceIommufd, Disposable {
     const info = iommu.hardware ?? null;
     if (info === null) throw new VfioError('EOPNOTSUPP', 'the IOMMU does not say what it is');
     const dirty = iommu.dirtyTracking === true ? CAP_DIRTY_TRACKING : 0n;
-    return { type: info.type, data: info.data, capabilities: CAP_PASID | dirty };
+    return { type: info.type, data: info.data, capabilities: CAP_ATS_NOT_SUPPORTED | dirty, pasidBits: iommu.pasidBits ?? 0 };
   }
 
   /** Give a new domain its mappings and a number. @throws VfioError as `Ioas.addDomain` */
@@ -352,11 +327,6 @@ export class Iommufd implements DeviceIommufd, Disposable {
     this.#compat ??= this.ioas(this.allocIoas());
     return this.#compat;
   }
-}
-
-/** Memory of a file, for IOAS_MAP_FILE. */
-export function fileSource(memory: Memory, offset: number): PagesSource {
-  return { kind: 'file', memory, offset };
 }
 
 /** @throws VfioError EOPNOTSUPP */

@@ -87,7 +87,7 @@ describe('bind', () => {
     const stub: FunctionSpec = { at: '04.0', id: '1af4:1041', reset: 'none' };
     const { machine } = testMachine({ devices: [stub] }, { params: { requireReset: true } });
     expect(errnoFrom(() => machine.bind('00:04.0', 'vfio-pci'))).toBe('ENODEV');
-    expect([machine.function('00:04.0').vfio, machine.nodes.length]).toEqual([null, 1]);
+    expect([machine.function('00:04.0').vfio, machine.nodes.length]).toEqual([null, 2]);
     const lenient = testMachine({ devices: [stub] });
     lenient.machine.bind('00:04.0', 'vfio-pci');
   });
@@ -113,7 +113,7 @@ describe('bind', () => {
       null,
       null,
       0,
-      1,
+      2,
       0,
     ]);
     expect([...fn.config.bytes]).toEqual(before);

@@ -176,6 +176,8 @@ export interface BinderOptions {
   iommuKind(fn: PciFunction): IommuKind;
   /** The last vfio device of `group` is gone. */
   lastVfioGone(group: FunctionGroup): void;
+  /** The node of a device has gone. */
+  deviceNodeGone(vfioIndex: number): void;
   /** Of the nodes that devices get under vfio-pci. */
   readonly vfioDevices: Numbers;
 }
@@ -251,7 +253,10 @@ export class Binder {
   }
 
   #forget(fn: PciFunction): void {
-    if (fn.vfioIndex !== null) this.#o.vfioDevices.release(fn.vfioIndex);
+    if (fn.vfioIndex !== null) {
+      this.#o.vfioDevices.release(fn.vfioIndex);
+      this.#o.deviceNodeGone(fn.vfioIndex);
+    }
     fn.vfio = null;
     fn.vfioIndex = null;
   }
@@ -282,7 +287,7 @@ export class Binder {
       return Promise.resolve();
     }
     const released = vfio.unregister();
-    if (vfio.openCount === 0) {
+    if (!vfio.inUse) {
       this.unbound(fn, vfio);
       return released;
     }

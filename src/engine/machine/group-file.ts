@@ -50,13 +50,18 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
    * group's node exists and may be opened.
    *
    * @param asleep whether the machine sleeps: no device is opened then (S2-42)
-   * @throws VfioError EBUSY while the group is open, with the name of the process that has it;
-   * ESRCH for a process that has exited
+   * @throws VfioError EBUSY while the group is open, with the name of the process that has it, and
+   * while one of its devices is bound to an iommufd; ESRCH for a process that has exited
    */
   static open(group: FunctionGroup, process: Process, ctx: EngineContext, asleep: () => boolean = () => false): GroupFile {
     if (group.file !== null) {
       throw new VfioError('EBUSY', `group ${group.id} is open already, by ${group.file.holder}`, {
         fix: 'Close it there first: the devices of a group have one user at a time.',
+      });
+    }
+    if (group.cdevs > 0) {
+      throw new VfioError('EBUSY', `group ${group.id} has ${group.cdevs === 1 ? 'a device' : 'devices'} bound to an iommufd`, {
+        fix: 'Close the files of /dev/vfio/devices first: a group is used through its file, or through its devices.',
       });
     }
     ctx.faults.step('group.open');
@@ -228,7 +233,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     if (this.#asleep()) throw new VfioError('EBUSY', 'the machine is suspended', { fix: 'Resume it first.' });
     this.#opening++;
     try {
-      const file = DeviceFile.open(device, this, container, process);
+      const file = DeviceFile.open(device, this, { container, ids: null }, process);
       this.#devices.add(file);
       return file;
     } finally {

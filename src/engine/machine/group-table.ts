@@ -8,16 +8,19 @@ import type { Grouping } from './machine-spec.ts';
 import type { FunctionGroup, PciFunction } from './pci-function.ts';
 import { type IsolationClass, partition } from './topology.ts';
 
-/** A node that Linux would have in /dev/vfio, with its mode and owner (S2-01, S2-22). */
+/** A node that Linux would have in /dev, with its mode and owner (S2-01, S2-22). */
 export interface VfioNode {
   readonly path: string;
   readonly mode: number;
   readonly uid: number;
-  /** Null: the container node. */
+  readonly kind: 'container' | 'group' | 'iommu' | 'device';
+  /** Of a group, and of a device. */
   readonly groupId: number | null;
   /** The group's devices under vfio-pci, and `vfio-dev/vfioN` of each. */
   readonly devices: readonly { readonly bdf: string; readonly vfioDev: string }[];
 }
+
+const IOMMU = '/dev/iommu';
 
 export class GroupTable {
   readonly groups = new Map<number, FunctionGroup>();
@@ -25,7 +28,8 @@ export class GroupTable {
   readonly #grouping: Grouping;
   readonly #nodeOwner: number;
   readonly #numbers: Numbers;
-  readonly #uids = new Map<number, number>();
+  /** Nodes that were given to a user, by path. */
+  readonly #uids = new Map<string, number>();
 
   /** @param nodeOwner uid that nodes belong to as they appear */
   constructor(fabric: Fabric, nodeOwner: number, grouping: Grouping, numbers: Numbers) {
@@ -95,11 +99,19 @@ export class GroupTable {
   // ---- Nodes
 
   get nodes(): readonly VfioNode[] {
-    const nodes: VfioNode[] = [{ path: '/dev/vfio/vfio', mode: 0o666, uid: 0, groupId: null, devices: [] }];
+    const nodes: VfioNode[] = [
+      { path: '/dev/vfio/vfio', kind: 'container', mode: 0o666, uid: 0, groupId: null, devices: [] },
+      { path: IOMMU, kind: 'iommu', mode: 0o660, uid: this.#uid(IOMMU), groupId: null, devices: [] },
+    ];
     for (const group of [...this.groups.values()].sort((a, b) => a.id - b.id)) {
       const devices = group.vfioFunctions.map((fn) => ({ bdf: fn.bdf, vfioDev: `vfio${fn.vfioIndex}` }));
-      if (devices.length > 0)
-        nodes.push({ path: `/dev/vfio/${group.id}`, mode: 0o600, uid: this.#uid(group.id), groupId: group.id, devices });
+      if (devices.length === 0) continue;
+      const path = `/dev/vfio/${group.id}`;
+      nodes.push({ path, kind: 'group', mode: 0o600, uid: this.#uid(path), groupId: group.id, devices });
+      for (const one of devices) {
+        const own = `/dev/vfio/devices/${one.vfioDev}`;
+        nodes.push({ path: own, kind: 'device', mode: 0o600, uid: this.#uid(own), groupId: group.id, devices: [one] });
+      }
     }
     return nodes;
   }
@@ -111,29 +123,34 @@ export class GroupTable {
     return node;
   }
 
-  /** @throws VfioError ENOENT while the group has no node; EINVAL for a value that is no uid */
-  chown(id: number, uid: number): void {
-    this.node(`/dev/vfio/${id}`);
+  /** @throws VfioError ENOENT while there is no such node; EINVAL for a value that is no uid */
+  chown(path: string, uid: number): void {
+    this.node(path);
     if (!Number.isInteger(uid) || uid < 0 || uid > 0xffff_fffe) throw new VfioError('EINVAL', `${String(uid)} is no uid`);
-    this.#uids.set(id, uid);
+    this.#uids.set(path, uid);
   }
 
-  #uid(id: number): number {
-    return this.#uids.get(id) ?? this.#nodeOwner;
+  #uid(path: string): number {
+    return this.#uids.get(path) ?? this.#nodeOwner;
   }
 
   /** @throws VfioError EACCES for a process that does not own the node */
-  checkAccess(id: number, process: Process): void {
-    const owner = this.#uid(id);
+  checkAccess(path: string, process: Process): void {
+    const owner = this.#uid(path);
     if (process.uid === 0 || process.uid === owner) return;
-    throw new VfioError('EACCES', `/dev/vfio/${id} belongs to uid ${owner}; process ${process.pid} is uid ${process.uid}`, {
-      fix: `chown ${process.uid} /dev/vfio/${id}`,
+    throw new VfioError('EACCES', `${path} belongs to uid ${owner}; process ${process.pid} is uid ${process.uid}`, {
+      fix: `chown ${process.uid} ${path}`,
     });
+  }
+
+  /** The node of a device goes, and its owner with it. */
+  deviceNodeGone(vfioIndex: number): void {
+    this.#uids.delete(`/dev/vfio/devices/vfio${vfioIndex}`);
   }
 
   /** `group` has lost its last vfio device: its node goes, and its open file is of no more use. */
   lastVfioGone(group: FunctionGroup): void {
     group.file?.markGone();
-    this.#uids.delete(group.id);
+    this.#uids.delete(`/dev/vfio/${group.id}`);
   }
 }

@@ -61,6 +61,8 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
   domain: IommuDomain | null = null;
   /** The open group file; a second open is refused (S1-04). */
   file: OpenGroup | null = null;
+  /** Its devices that are bound to an iommufd by their own files: no group file is open then. */
+  cdevs = 0;
   #iommu: IommuProperties;
   readonly #unit: IommuProperties;
   #functions: F[] = [];

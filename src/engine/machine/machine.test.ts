@@ -321,13 +321,16 @@ describe('users', () => {
 
   it('S2-22 nodes lead to devices and devices to nodes', () => {
     const { machine } = testMachine({ devices: [trio, alone('02.0')] });
-    expect(machine.nodes.map((n) => n.path)).toEqual(['/dev/vfio/vfio']);
+    expect(machine.nodes.map((n) => n.path)).toEqual(['/dev/vfio/vfio', '/dev/iommu']);
     machine.bind('02:00.0', 'vfio-pci');
     machine.bind('01:00.1', 'vfio-pci');
     expect(machine.nodes.map((n) => [n.path, n.mode, n.groupId, n.devices])).toEqual([
       ['/dev/vfio/vfio', 0o666, null, []],
+      ['/dev/iommu', 0o660, null, []],
       ['/dev/vfio/2', 0o600, 2, [{ bdf: '0000:01:00.1', vfioDev: 'vfio1' }]],
+      ['/dev/vfio/devices/vfio1', 0o600, 2, [{ bdf: '0000:01:00.1', vfioDev: 'vfio1' }]],
       ['/dev/vfio/3', 0o600, 3, [{ bdf: '0000:02:00.0', vfioDev: 'vfio0' }]],
+      ['/dev/vfio/devices/vfio0', 0o600, 3, [{ bdf: '0000:02:00.0', vfioDev: 'vfio0' }]],
     ]);
     for (const node of machine.nodes.slice(1)) {
       for (const { bdf, vfioDev } of node.devices) {

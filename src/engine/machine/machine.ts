@@ -17,17 +17,19 @@ import { refusalOf } from '../../events/source.ts';
 import { compareBdf, parseBdf } from '../../pci/bdf.ts';
 import type { EngineContext } from '../context.ts';
 import { Container } from '../dma/container.ts';
-import { type LockedAccount, OwnAccount, Process } from '../dma/process.ts';
-import { Iommufd } from '../iommufd/iommufd.ts';
+import { Process } from '../dma/process.ts';
+import type { Iommufd } from '../iommufd/iommufd.ts';
 import { type ParamState, type ParamValue, paramStates, writeParam } from '../params.ts';
 import { reportErrorOf, resetByAdministrator, setPower } from './administrator.ts';
 import { type BindPlan, carryOut, planGroup } from './bind-plan.ts';
 import { Binder, checkDriverName, HostDrivers, VFIO_PCI } from './binding.ts';
+import type { CdevFile } from './cdev-file.ts';
 import { type Explanation, explainFunction } from './explain.ts';
 import { Fabric, type Placed } from './fabric.ts';
 import { GroupFile } from './group-file.ts';
 import { GroupTable, type VfioNode } from './group-table.ts';
 import { Hotplug } from './hotplug.ts';
+import { IommufdFiles } from './iommufd-files.ts';
 import { type MachineEvent, MachineEvents } from './machine-events.ts';
 import { contextOf, type MachineOptions } from './machine-options.ts';
 import { MachineSleep } from './machine-sleep.ts';
@@ -55,8 +57,7 @@ export class Machine implements Disposable {
   /** Its part in the stream, and in the plan of faults. */
   readonly #owns: Disposable;
   readonly #containers = new Set<Container>();
-  /** Bytes that each user has locked through iommufds. */
-  readonly #users = new Map<number, LockedAccount>();
+  readonly #iommufdFiles: IommufdFiles;
   #disposed = false;
 
   /** @throws VfioError EINVAL, EEXIST, ENOSPC for a declaration that is no machine */
@@ -80,7 +81,14 @@ export class Machine implements Disposable {
       drivers: this.drivers,
       iommuKind: (fn) => this.#fabric.iommu(fn).kind,
       lastVfioGone: (group) => this.#groups.lastVfioGone(group),
+      deviceNodeGone: (index) => this.#groups.deviceNodeGone(index),
       vfioDevices,
+    });
+    this.#iommufdFiles = new IommufdFiles({
+      ctx: this.context,
+      groups: this.#groups,
+      functions: this.functions,
+      asleep: () => this.#sleep.suspended,
     });
     this.#sriov = new SriovControl({
       ctx: this.context,
@@ -198,17 +206,25 @@ export class Machine implements Disposable {
     return container;
   }
 
-  /** open("/dev/iommu"). */
-  openIommufd(): Iommufd {
+  /** open("/dev/iommu"). @throws VfioError EACCES for a process that does not own the node */
+  openIommufd(process: Process = this.process): Iommufd {
     this.#check();
-    return new Iommufd((uid) => {
-      let account = this.#users.get(uid);
-      if (account === undefined) {
-        account = new OwnAccount(0);
-        this.#users.set(uid, account);
-      }
-      return account;
-    });
+    return this.#iommufdFiles.openIommufd(process);
+  }
+
+  /**
+   * open("/dev/vfio/devices/vfioN"): a device without its group. It can do nothing until it is
+   * bound to an iommufd.
+   *
+   * @param device its BDF, or `vfioN`
+   * @throws VfioError ENOENT for a device that vfio-pci does not drive; EACCES for a process that
+   * does not own the node; ENODEV while the device leaves; EINVAL as `openGroup`
+   */
+  openDevice(device: string, process: Process = this.process): CdevFile {
+    this.#check();
+    this.#checkMediators();
+    const fn = device.includes(':') ? this.function(device) : this.#iommufdFiles.functionOf(device);
+    return this.#iommufdFiles.openDevice(fn, process);
   }
 
   /**
@@ -226,19 +242,22 @@ export class Machine implements Disposable {
   }
 
   #openGroup(id: number, process: Process): GroupFile {
-    if (this.#missing.length > 0) {
-      throw new VfioError('EINVAL', `${this.name} names mediators in files that were not loaded: ${this.#missing.join(', ')}`, {
-        fix: 'Give them to the machine: { mediators: await importMediators([…]) }.',
-      });
-    }
+    this.#checkMediators();
     const group = this.group(id);
     if (group.vfioFunctions.length === 0) {
       throw new VfioError('ENOENT', `there is no /dev/vfio/${id}: no device of group ${id} is bound to vfio-pci`, {
         fix: this.planBind(id).steps.find((s) => s.to !== null)?.command ?? 'The group has only bridges.',
       });
     }
-    this.#groups.checkAccess(id, process);
+    this.#groups.checkAccess(`/dev/vfio/${id}`, process);
     return GroupFile.open(group, process, this.context, () => this.#sleep.suspended);
+  }
+
+  #checkMediators(): void {
+    if (this.#missing.length === 0) return;
+    throw new VfioError('EINVAL', `${this.name} names mediators in files that were not loaded: ${this.#missing.join(', ')}`, {
+      fix: 'Give them to the machine: { mediators: await importMediators([…]) }.',
+    });
   }
 
   /**
@@ -248,7 +267,16 @@ export class Machine implements Disposable {
    * @throws VfioError ENOENT, EINVAL
    */
   chownGroup(id: number, uid: number): void {
-    this.#emitted('group owner', `uid ${uid} of group ${id}`, () => this.#groups.chown(id, uid));
+    this.#emitted('group owner', `uid ${uid} of group ${id}`, () => this.#groups.chown(`/dev/vfio/${id}`, uid));
+  }
+
+  /**
+   * chown of any node of `nodes`. Lasts as long as the node.
+   *
+   * @throws VfioError ENOENT, EINVAL
+   */
+  chownNode(path: string, uid: number): void {
+    this.#emitted('node owner', `uid ${uid} of ${path.slice(0, 40)}`, () => this.#groups.chown(path, uid));
   }
 
   /** An administrator's setting `name` of `fn`; null: of the machine. */
@@ -571,6 +599,7 @@ export class Machine implements Disposable {
       off.defer(() => fn.host.dispose());
       off.defer(() => this.#letGo(fn));
     }
+    off.use(this.#iommufdFiles);
     for (const container of this.#containers) off.defer(() => container.close());
     for (const group of this.groups.values()) {
       off.defer(() => group.file?.close());

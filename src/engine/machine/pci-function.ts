@@ -242,6 +242,14 @@ export class PciFunction implements GroupedFunction, HostedFunction {
     return (this.config.bytes[Config.HEADER_TYPE]! & HeaderType.MULTIFUNCTION) !== 0;
   }
 
+  /** Its folder in sysfs: `/sys/devices/pci0000:00/0000:00:1c.0/0000:01:00.0`. */
+  get sysfsPath(): string {
+    let { bus } = this;
+    while (bus.continues !== null) bus = bus.continues;
+    const above = bus.bridge === null ? `/sys/devices/pci${bus.name}` : bus.bridge.sysfsPath;
+    return `${above}/${this.bdf}`;
+  }
+
   /** `vvvv:dddd`, as lspci -n writes it. */
   get id(): string {
     const hex = (value: number) => value.toString(16).padStart(4, '0');

@@ -1,0 +1,101 @@
+/**
+ * The files through which users have devices without groups: /dev/iommu, and the devices' own nodes
+ * in /dev/vfio/devices.
+ */
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { EngineContext } from '../context.ts';
+import { checkInterrupts } from '../dma/container-domains.ts';
+import { type LockedAccount, OwnAccount, type Process } from '../dma/process.ts';
+import { Iommufd } from '../iommufd/iommufd.ts';
+import { CdevFile, type CdevSurroundings } from './cdev-file.ts';
+import type { GroupTable } from './group-table.ts';
+import type { PciFunction } from './pci-function.ts';
+
+const NODE = /^(?:\/dev\/vfio\/devices\/)?vfio(0|[1-9][0-9]{0,9})$/;
+
+export interface IommufdFilesOptions {
+  readonly ctx: EngineContext;
+  readonly groups: GroupTable;
+  readonly functions: ReadonlyMap<string, PciFunction>;
+  /** The machine sleeps. */
+  asleep(): boolean;
+}
+
+export class IommufdFiles implements Disposable {
+  readonly #o: IommufdFilesOptions;
+  readonly #iommufds = new Set<Iommufd>();
+  readonly #devices = new Set<CdevFile>();
+  /** Bytes that each user has locked through iommufds. */
+  readonly #users = new Map<number, LockedAccount>();
+  readonly #around: CdevSurroundings;
+
+  constructor(options: IommufdFilesOptions) {
+    this.#o = options;
+    this.#around = { ctx: options.ctx, asleep: options.asleep, closed: (file) => void this.#devices.delete(file) };
+  }
+
+  /** open("/dev/iommu"). @throws VfioError EACCES for a process that does not own the node */
+  openIommufd(process: Process): Iommufd {
+    const { ctx, groups } = this.#o;
+    groups.checkAccess('/dev/iommu', process);
+    ctx.faults.step('iommufd.open');
+    const iommufd: Iommufd = new Iommufd({
+      users: (uid) => this.#account(uid),
+      checkInterrupts: (group) => checkInterrupts(group, ctx),
+      closed: () => void this.#iommufds.delete(iommufd),
+    });
+    this.#iommufds.add(iommufd);
+    return iommufd;
+  }
+
+  #account(uid: number): LockedAccount {
+    let account = this.#users.get(uid);
+    if (account === undefined) {
+      account = new OwnAccount(0);
+      this.#users.set(uid, account);
+    }
+    return account;
+  }
+
+  /**
+   * The function whose node is `vfioN`.
+   *
+   * @throws VfioError ENOENT
+   */
+  functionOf(node: string): PciFunction {
+    const match = NODE.exec(node);
+    const index = match === null ? -1 : Number(match[1]);
+    for (const fn of this.#o.functions.values()) if (fn.vfioIndex === index) return fn;
+    const known = [...this.#o.functions.values()].filter((fn) => fn.vfioIndex !== null).map((fn) => `vfio${fn.vfioIndex} (${fn.bdf})`);
+    throw new VfioError('ENOENT', `there is no /dev/vfio/devices/${node.slice(0, 64)}`, {
+      fix: known.length === 0 ? 'No device is bound to vfio-pci.' : `There are ${known.slice(0, 8).join(', ')}.`,
+    });
+  }
+
+  /**
+   * open("/dev/vfio/devices/vfioN").
+   *
+   * @throws VfioError ENOENT for a function that vfio-pci does not drive; EACCES for a process that
+   * does not own the node; as `CdevFile.open`
+   */
+  openDevice(fn: PciFunction, process: Process): CdevFile {
+    const { groups } = this.#o;
+    if (fn.vfioIndex === null) {
+      throw new VfioError('ENOENT', `${fn.bdf} has no node in /dev/vfio/devices: it is not bound to vfio-pci`, {
+        fix: fn.bindCommand('vfio-pci'),
+      });
+    }
+    groups.checkAccess(`/dev/vfio/devices/vfio${fn.vfioIndex}`, process);
+    const file = CdevFile.open(fn, process, this.#around);
+    this.#devices.add(file);
+    return file;
+  }
+
+  /** The machine is switched off. */
+  [Symbol.dispose](): void {
+    using off = new Cleanup();
+    for (const iommufd of this.#iommufds) off.defer(() => iommufd.close());
+    for (const file of this.#devices) off.defer(() => file.close());
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * The structure of VFIO_DEVICE_BIND_IOMMUFD, which is copied strictly: bytes that this kernel does
+ * not know must be zero.
+ *
+ * @see linux/drivers/vfio/device_cdev.c, vfio_df_ioctl_bind_iommufd()
+ */
+import { BindIommufdFlags } from '../abi/vfio.ts';
+import { DeviceBindIommufd, MinSize } from '../abi/vfio-structs.ts';
+import { VfioError } from '../base/errno.ts';
+import { checkArgsz, checkFlags } from './caller.ts';
+import type { UserBuffer } from './user-buffer.ts';
+
+const SIZE_MAX = 4096;
+
+export interface BindIommufd {
+  readonly iommufd: number;
+  /** The address of the token; null: none is given. */
+  readonly token: bigint | null;
+}
+
+/**
+ * @throws VfioError EINVAL too short, unknown flags, a negative descriptor; E2BIG more than a page,
+ * or bytes that are not zero past the structure; EFAULT
+ */
+export function decodeBind(user: UserBuffer): BindIommufd {
+  const what = 'DEVICE_BIND_IOMMUFD';
+  const argsz = user.viewIn(0, 4).getUint32(0, true);
+  checkArgsz(argsz, MinSize.DEVICE_BIND_IOMMUFD, what);
+  if (argsz > SIZE_MAX) throw new VfioError('E2BIG', `${what}: ${argsz} bytes are more than a page`);
+  const known = Math.min(argsz, DeviceBindIommufd.structSize);
+  const bytes = new Uint8Array(DeviceBindIommufd.structSize);
+  bytes.set(user.copyIn(0, known));
+  const rest = user.copyIn(known, user.readable(argsz) - known);
+  if (rest.some((byte) => byte !== 0)) throw new VfioError('E2BIG', `${what}: bytes past the known structure are not 0`);
+  if (user.readable(argsz) < argsz) throw new VfioError('EFAULT', `${what}: its ${argsz} bytes are not all mapped`);
+  const { flags, iommufd, token_uuid_ptr } = DeviceBindIommufd.decode(new DataView(bytes.buffer));
+  checkFlags(flags, BindIommufdFlags.TOKEN, what);
+  if (iommufd < 0) throw new VfioError('EINVAL', `${what}: ${iommufd} is no descriptor`);
+  return { iommufd, token: (flags & BindIommufdFlags.TOKEN) === 0 ? null : token_uuid_ptr };
+}
