@@ -143,6 +143,7 @@ napi_value vt_recvmsg(napi_env env, napi_callback_info info);
 napi_value vt_preadv2(napi_env env, napi_callback_info info);
 napi_value vt_pread_all(napi_env env, napi_callback_info info);
 napi_value vt_pwritev2(napi_env env, napi_callback_info info);
+napi_value vt_mknod(napi_env env, napi_callback_info info);
 napi_value vt_lseek(napi_env env, napi_callback_info info);
 napi_value vt_fcntl_lock(napi_env env, napi_callback_info info);
 napi_value vt_file_open(napi_env env, napi_callback_info info);

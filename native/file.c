@@ -315,6 +315,17 @@ napi_value vt_pread_all(napi_env env, napi_callback_info info) {
   return answer(env, preadv2(fd, parts, (int)count, offset, flags));
 }
 
+/* mknod(path, mode, device) */
+napi_value vt_mknod(napi_env env, napi_callback_info info) {
+  ARGS(3);
+  I32(1, mode);
+  I32(2, device);
+  char path[4096];
+  size_t length;
+  if (napi_get_value_string_utf8(env, argv[0], path, sizeof path, &length) != napi_ok) return number(env, -EINVAL);
+  return answer(env, mknod(path, (mode_t)mode, (dev_t)device));
+}
+
 /* lseek(fd, offset, whence) */
 napi_value vt_lseek(napi_env env, napi_callback_info info) {
   ARGS(3);

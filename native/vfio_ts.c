@@ -142,6 +142,7 @@ static const struct {
     {"preadv2", vt_preadv2},
     {"preadAll", vt_pread_all},
     {"pwritev2", vt_pwritev2},
+    {"mknod", vt_mknod},
     {"lseek", vt_lseek},
     {"fcntlLock", vt_fcntl_lock},
     {"fileOpen", vt_file_open},

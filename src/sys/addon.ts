@@ -44,6 +44,7 @@ export const Sys = {
   SO_DOMAIN: 39,
   SO_PEERPIDFD: 77,
   SHUT_WR: 1,
+  S_IFCHR: 0o020000,
   LOCK_EX: 2,
   LOCK_NB: 4,
   F_OFD_GETLK: 36,
@@ -140,6 +141,7 @@ export interface Addon {
   /** preadv2 into the first `count` of `parts`, at most Sys.PARTS_MAX, one after the other. */
   preadAll(fd: number, parts: readonly (Uint8Array | null)[], count: number, offset: number, flags: number): number;
   pwritev2(fd: number, bytes: Uint8Array, start: number, offset: number, flags: number): number;
+  mknod(path: string, mode: number, device: number): number;
   lseek(fd: number, offset: number, whence: number): number;
   /**
    * F_OFD_SETLK or F_OFD_GETLK of bytes. `into` gets the lock's type and pid as the kernel leaves

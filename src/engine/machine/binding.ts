@@ -149,6 +149,18 @@ export class HostDrivers {
     return name === VFIO_PCI || this.#matches(driver, fn);
   }
 
+  /**
+   * Whether `name` matches `fn` as a write to the driver's `bind` requires: by an override, which
+   * decides alone, or by an id. A driver that declares no ids is one whose ids are not known.
+   */
+  matches(name: string, fn: PciFunction): boolean {
+    if (fn.driverOverride !== null) return fn.driverOverride === name;
+    const driver = this.#drivers.get(name);
+    if (driver === undefined) return true;
+    const isBuiltIn = name === VFIO_PCI || name === 'pci-stub' || name === 'pci-pf-stub';
+    return (!isBuiltIn && driver.static.length === 0 && driver.dynamic.size === 0) || this.#matches(driver, fn);
+  }
+
   /** The driver that takes `fn` by itself; null for none. An override decides alone. */
   candidate(fn: PciFunction): string | null {
     if (fn.driverOverride !== null) return fn.driverOverride;

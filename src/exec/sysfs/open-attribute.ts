@@ -1,0 +1,86 @@
+/**
+ * A file of sysfs that a program has open: the content that it found at open, and its writes.
+ *
+ * @see linux/fs/kernfs/file.c, kernfs_fop_open(), kernfs_fop_write_iter()
+ */
+import { VfioError } from '../../base/errno.ts';
+import type { Attribute, Stored } from './attribute.ts';
+
+/** A value longer than a page is cut. */
+const PAGE = 4096;
+/** Bytes of `config` that every process may read: linux/drivers/pci/pci-sysfs.c */
+const PUBLIC_CONFIG = 64;
+
+export class OpenAttribute {
+  readonly path: string;
+  /** The bytes to read, as they were at open; empty for a file that is only written. */
+  readonly content: Uint8Array;
+  readonly #attribute: Attribute;
+  readonly #limit: number;
+  readonly #settle: () => void;
+
+  /**
+   * @param privileged the process may do what root may
+   * @param settle brings the files of the machine up to date
+   */
+  constructor(path: string, attribute: Attribute, privileged: boolean, settle: () => void) {
+    this.path = path;
+    this.#attribute = attribute;
+    this.#settle = settle;
+    this.#limit = privileged ? Number.POSITIVE_INFINITY : PUBLIC_CONFIG;
+    this.content = this.#content();
+  }
+
+  #content(): Uint8Array {
+    const shown = this.#attribute.show?.() ?? '';
+    if (typeof shown === 'string') return Buffer.from(shown, 'latin1');
+    return this.#attribute.binary === undefined ? shown : shown.subarray(0, this.#limit);
+  }
+
+  /** `config`: the registers are read anew at each read, at any offset. */
+  get isBinary(): boolean {
+    return this.#attribute.binary !== undefined;
+  }
+
+  /** Fill `into` from `offset` on. @returns the count of bytes, 0 at the end @throws VfioError */
+  read(offset: number, into: Uint8Array): number {
+    const { binary } = this.#attribute;
+    if (binary !== undefined) return binary.read(offset, into.subarray(0, Math.max(this.#limit - offset, 0)));
+    const part = this.content.subarray(offset, offset + into.length);
+    into.set(part);
+    return part.length;
+  }
+
+  /**
+   * One write(2). A value is written whole; the offset counts for `config` alone.
+   *
+   * @returns the count of bytes that were taken; a promise where the write waits
+   * @throws VfioError (or rejects) the errno of the write
+   */
+  write(offset: number, bytes: Uint8Array): number | Promise<number> {
+    const { binary, store } = this.#attribute;
+    if (binary !== undefined) return binary.write(offset, bytes);
+    if (store === null) throw new VfioError('EIO', `${this.path} cannot be written`);
+    const value = bytes.subarray(0, PAGE);
+    const text = Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('latin1');
+    let stored: Stored;
+    try {
+      stored = store(text.replace(/\n$/, ''));
+    } finally {
+      this.#settle();
+    }
+    if (stored === undefined) return bytes.length;
+    return stored.then(
+      () => this.#done(bytes.length),
+      (error: unknown) => {
+        this.#settle();
+        throw error;
+      },
+    );
+  }
+
+  #done(count: number): number {
+    this.#settle();
+    return count;
+  }
+}
