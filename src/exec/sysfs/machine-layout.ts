@@ -65,6 +65,8 @@ export function machineLayout(machine: Machine, { cpus }: LayoutOptions): Layout
   layout.node(IOMMU_NODE, 0o660, 0);
   for (const { path, mode, uid } of machine.nodes) layout.node(path, mode, uid);
   layout.folder('/dev/vfio/devices');
+  // A program that finds a function here finds all of its files.
+  for (const fn of functions) layout.link(`/sys/bus/pci/devices/${fn.bdf}`, functionPath(fn));
   return layout;
 }
 
@@ -88,7 +90,6 @@ function addPciBus(layout: Layout, bus: PciBus): void {
 
 function addFunction(layout: Layout, fn: PciFunction, attributes: ReadonlyMap<string, Attribute>): void {
   const at = functionPath(fn);
-  layout.link(`/sys/bus/pci/devices/${fn.bdf}`, at);
   for (const [name, attribute] of attributes) layout.file(`${at}/${name}`, attribute);
   layout.file(`${at}/config`, configFile(fn.config));
   for (const bar of barsOf(fn)) layout.file(`${at}/resource${bar.index}`, barFile(fn, bar.index, bar.size));
