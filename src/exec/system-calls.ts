@@ -177,7 +177,7 @@ function openPath(served: Served, address: number, flags: number): number {
   const whole = plainPath(given);
   if (!NODES.test(whole)) return PROCEED;
   const { caller } = served;
-  const file = kernel.openPath(whole, caller.process);
+  const file = kernel.openPath(whole, caller.process, flags & OpenFlags.O_ACCMODE);
   return caller.open(file, flags & OpenFlags.O_ACCMODE, (flags & OpenFlags.O_CLOEXEC) !== 0);
 }
 
