@@ -65,6 +65,8 @@ it('B.11 while it runs: rounds of changes, then the end; every block and registe
   expect(reading.precopyInfo().initialBytes).toBeGreaterThan(200 * 4096);
   expect(pump(reading, writing)).toBeGreaterThan(200 * 4096);
   expect(reading.precopyInfo()).toEqual({ initialBytes: 0, dirtyBytes: 0 });
+  from.migration!.readPrecopyFlags();
+  expect(reading.precopyInfo()).toEqual({ initialBytes: 0, dirtyBytes: 0, flags: 0 });
   for (let round = 0; round < 5; round++) {
     for (let i = 0; i < 7; i++) fill(from, (round * 31 + i * 17) % 256, round + i + 100);
     fill(from, round, 0);

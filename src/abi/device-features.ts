@@ -17,6 +17,12 @@ export interface PrecopyInfo {
   readonly initialBytes: number;
   /** Changed since they were sent. */
   readonly dirtyBytes: number;
+  /**
+   * Only after `MigrationControl.readPrecopyFlags`. 1 (VFIO_PRECOPY_INFO_REINIT): there is new data
+   * that has to be sent once. 0 for the engine's devices, whose data is known when the stream
+   * begins.
+   */
+  readonly flags?: number;
 }
 
 /**
@@ -67,6 +73,12 @@ export interface MigrationControl {
    * a device, which may be in ERROR then; EBUSY while the machine sleeps
    */
   setState(state: number): MigrationStream | null;
+  /**
+   * MIG_PRECOPY_INFOv2: until the last close of the device, `precopyInfo` has flags.
+   *
+   * @throws VfioError EINVAL for a device without PRE_COPY; ENOTTY before Linux 7.2
+   */
+  readPrecopyFlags(): void;
   /** About how many bytes the device has to send while it stands still. */
   readonly stopCopyBytes: bigint;
 }

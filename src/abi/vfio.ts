@@ -137,6 +137,7 @@ export const Feature = {
   MIG_DATA_SIZE: 9,
   BUS_MASTER: 10,
   DMA_BUF: 11,
+  MIG_PRECOPY_INFO_V2: 12,
   /**
    * Ours, far from Linux's numbers: `{ s32 suspend_eventfd, s32 resume_eventfd }`. The machine
    * signals them when it is about to sleep and when it is awake again; -1: no longer (S2-42).

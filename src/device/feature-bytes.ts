@@ -120,6 +120,7 @@ const operations: ReadonlyMap<number, { readonly get?: Operation; readonly set?:
       },
     },
   ],
+  [Feature.MIG_PRECOPY_INFO_V2, { set: { minSize: 0, run: ({ migration }) => act(migration, (control) => control.readPrecopyFlags()) } }],
   [Feature.DMA_LOGGING_START, { set: { minSize: MinSize.FEATURE_DMA_LOGGING_CONTROL, run: startLogging } }],
   [Feature.DMA_LOGGING_STOP, { set: { minSize: 0, run: ({ dmaLogging }) => act(dmaLogging, (logging) => logging.stop()) } }],
   [Feature.DMA_LOGGING_REPORT, { get: { minSize: MinSize.FEATURE_DMA_LOGGING_REPORT, run: reportLogging } }],

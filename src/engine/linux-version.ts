@@ -48,6 +48,13 @@ export const linuxDifferences = {
     newer: '0, 0, EINVAL',
     why: 'the feature is new',
   },
+  precopyInfoV2: {
+    since: '7.2',
+    question: 'FEATURE 12 (MIG_PRECOPY_INFOv2)',
+    older: 'ENOTTY',
+    newer: 'SET, without data; EINVAL for a device without PRE_COPY. `flags` of MIG_GET_PRECOPY_INFO is an answer then',
+    why: 'older drivers gave the flags back as they came, so a user has to say that it reads them',
+  },
   errorInterrupt: {
     since: '7.3',
     question: 'IRQ_INFO and SET_IRQS of ERR (index 3) on a device that is not PCI Express',

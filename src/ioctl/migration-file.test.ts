@@ -29,6 +29,7 @@ import {
 } from '../abi/vfio-structs.ts';
 import { ManualClock } from '../base/clock.ts';
 import { Process } from '../engine/dma/process.ts';
+import { type LinuxVersion, NEWEST_LINUX } from '../engine/linux-version.ts';
 import { Machine } from '../engine/machine/machine.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { KernelDoor } from './kernel-door.ts';
@@ -50,12 +51,12 @@ interface Program extends Disposable {
   readonly errors: string[];
 }
 
-function program(descriptors?: number): Program {
+function program(descriptors?: number, { linux = NEWEST_LINUX, bulk = true }: { linux?: LinuxVersion; bulk?: boolean } = {}): Program {
   const errors: string[] = [];
   const log = { log: (level: string, message: string) => void (level === 'error' && errors.push(message)) };
   const machine = new Machine(
-    { devices: [{ at: '04.0', model: movable({ bulk: true, p2p: true }), driver: 'vfio-pci' }] },
-    { allocate: HeapMemory.allocate, clock: new ManualClock(), log },
+    { devices: [{ at: '04.0', model: movable({ bulk, p2p: true }), driver: 'vfio-pci' }] },
+    { allocate: HeapMemory.allocate, clock: new ManualClock(), log, linux },
   );
   const user = new KernelDoor(machine).process(Process.root({ allocate: HeapMemory.allocate }), descriptors);
   const container = user.open('/dev/vfio/vfio');
@@ -160,7 +161,7 @@ it('B.11 MIG_GET_PRECOPY_INFO: in the two PRE_COPY states only, EINVAL elsewhere
     const bytes = bytesOf(PrecopyInfo, { argsz, flags: 1, initial_bytes: 0n, dirty_bytes: 9n });
     return { result: said(p.user.ioctl(fd, MigrationIoctl.GET_PRECOPY_INFO, bytes)), ...PrecopyInfo.decode(viewOf(bytes)) };
   };
-  expect(ask()).toMatchObject({ result: 0, argsz: 24, flags: 0, dirty_bytes: 0n });
+  expect(ask()).toMatchObject({ result: 0, argsz: 24, flags: 1, dirty_bytes: 0n });
   expect(ask().initial_bytes).toBeGreaterThan(512n);
   expect([ask(23).result, said(p.user.ioctl(fd, MigrationIoctl.GET_PRECOPY_INFO, new Uint8Array(23)))]).toEqual(['EINVAL', 'EFAULT']);
   go(MigrationState.STOP_COPY);
@@ -175,6 +176,35 @@ it('B.11 MIG_GET_PRECOPY_INFO: in the two PRE_COPY states only, EINVAL elsewhere
       ),
     ),
   ).toBe('EINVAL');
+});
+
+it('B.11 MIG_PRECOPY_INFOv2: SET without data makes the flags an answer, until the last close', () => {
+  const { fd } = go(MigrationState.PRE_COPY);
+  const flags = (stream = fd) => {
+    const bytes = bytesOf(PrecopyInfo, { argsz: 24, flags: 0xff, initial_bytes: 0n, dirty_bytes: 0n });
+    p.user.ioctl(stream, MigrationIoctl.GET_PRECOPY_INFO, bytes);
+    return PrecopyInfo.flags.get(viewOf(bytes), 0);
+  };
+  const v2 = (op: number, more: readonly number[] = []) =>
+    said(p.user.ioctl(p.device, DeviceIoctl.FEATURE, bytesOf(DeviceFeature, { argsz: 8 + more.length, flags: op | 12 }, more)));
+  const { PROBE } = FeatureFlags;
+  expect([v2(PROBE), v2(PROBE | SET), v2(PROBE | GET), v2(GET), flags()]).toEqual([0, 0, 'EINVAL', 'EINVAL', 0xff]);
+  expect([v2(SET), flags(), v2(SET, [1, 2, 3]), flags()]).toEqual([0, 0, 0, 0]);
+  go(MigrationState.RUNNING);
+  expect(flags(go(MigrationState.PRE_COPY).fd)).toBe(0);
+});
+
+it('B.11 MIG_PRECOPY_INFOv2: EINVAL without PRE_COPY, for a probe too; ENOTTY before Linux 7.2', () => {
+  const answers = (linux: LinuxVersion, bulk: boolean) => {
+    using one = program(undefined, { linux, bulk });
+    const ask = (op: number) => said(one.user.ioctl(one.device, DeviceIoctl.FEATURE, bytesOf(DeviceFeature, { argsz: 8, flags: op | 12 })));
+    return [ask(FeatureFlags.PROBE), ask(SET)];
+  };
+  expect([answers('7.3', false), answers('7.3', true), answers('6.12', true)]).toEqual([
+    ['EINVAL', 'EINVAL'],
+    [0, 0],
+    ['ENOTTY', 'ENOTTY'],
+  ]);
 });
 
 it('B.11 without a descriptor left it is EMFILE, and no process can read the stream', () => {

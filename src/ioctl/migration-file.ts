@@ -113,12 +113,16 @@ export const migrationFeatures: ReadonlyMap<number, FeatureHandler> = new Map([
   [Feature.DMA_LOGGING_REPORT, reportLogging],
 ]);
 
-/** VFIO_MIG_GET_PRECOPY_INFO. @see linux/drivers/vfio/pci/mlx5/main.c, mlx5vf_precopy_ioctl() */
+/**
+ * VFIO_MIG_GET_PRECOPY_INFO. Without MIG_PRECOPY_INFOv2 the flags go back as they came.
+ *
+ * @see include/linux/vfio.h, vfio_check_precopy_ioctl()
+ */
 const precopyInfo: Handler<MigrationStream> = (stream, _caller, user) => {
   const view = user.viewIn(0, PrecopyInfo.structSize);
   checkArgsz(PrecopyInfo.argsz.get(view, 0), PrecopyInfo.structSize, 'MIG_GET_PRECOPY_INFO');
-  const { initialBytes, dirtyBytes } = stream.precopyInfo();
-  PrecopyInfo.encode(view, 0, { flags: 0, initial_bytes: BigInt(initialBytes), dirty_bytes: BigInt(dirtyBytes) });
+  const { initialBytes, dirtyBytes, flags = PrecopyInfo.flags.get(view, 0) } = stream.precopyInfo();
+  PrecopyInfo.encode(view, 0, { flags, initial_bytes: BigInt(initialBytes), dirty_bytes: BigInt(dirtyBytes) });
   user.copyOut(0, new Uint8Array(view.buffer));
   return 0;
 };

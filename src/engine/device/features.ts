@@ -7,7 +7,7 @@
  */
 import type { FeatureRequest } from '../../abi/device.ts';
 import type { EventDetails } from '../../abi/event.ts';
-import { Feature, FeatureFlags } from '../../abi/vfio.ts';
+import { Feature, FeatureFlags, MigrationFlags } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { LinuxRules } from '../linux-version.ts';
 import type { DeviceMigration } from '../migration/device-migration.ts';
@@ -32,6 +32,8 @@ interface FeatureRow {
   readonly member: string;
   /** Whether the device has it. Default: every device has. */
   readonly has?: (device: FeatureDevice) => boolean;
+  /** Without it the device answers EINVAL, whatever the request asks. Default: none. */
+  readonly needs?: { readonly what: string; met(device: FeatureDevice): boolean };
   /** A set moves the device: EBUSY while the machine sleeps. */
   readonly awake?: true;
 }
@@ -42,6 +44,11 @@ interface FeatureRow {
  */
 const migrates = (device: FeatureDevice) => device.openState.migration !== null;
 const hasDmaBuf = (device: FeatureDevice) => device.ctx.linux.dmaBuf;
+const hasPrecopyV2 = (device: FeatureDevice) => device.ctx.linux.precopyInfoV2;
+const precopies = {
+  what: 'PRE_COPY',
+  met: ({ openState }: FeatureDevice) => ((openState.migration?.flags ?? 0) & MigrationFlags.PRE_COPY) !== 0,
+};
 const hasToken = (device: FeatureDevice) => device.token !== null;
 
 /** BUS_MASTER is for CDX: no device here has it. */
@@ -53,6 +60,10 @@ const rows: ReadonlyMap<number, FeatureRow> = new Map<number, FeatureRow>([
   [Feature.MIGRATION, { name: 'MIGRATION', op: 'get', member: 'migration', has: migrates }],
   [Feature.MIG_DEVICE_STATE, { name: 'MIG_DEVICE_STATE', op: 'both', member: 'migration', has: migrates, awake: true }],
   [Feature.MIG_DATA_SIZE, { name: 'MIG_DATA_SIZE', op: 'get', member: 'migration', has: migrates }],
+  [
+    Feature.MIG_PRECOPY_INFO_V2,
+    { name: 'MIG_PRECOPY_INFOv2', op: 'set', member: 'migration.readPrecopyFlags', has: hasPrecopyV2, needs: precopies },
+  ],
   [Feature.DMA_LOGGING_START, { name: 'DMA_LOGGING_START', op: 'set', member: 'dmaLogging', has: migrates }],
   [Feature.DMA_LOGGING_STOP, { name: 'DMA_LOGGING_STOP', op: 'set', member: 'dmaLogging', has: migrates }],
   [Feature.DMA_LOGGING_REPORT, { name: 'DMA_LOGGING_REPORT', op: 'get', member: 'dmaLogging', has: migrates }],
@@ -76,7 +87,8 @@ export function featureEvent(request: FeatureRequest): EventDetails<'feature'> |
 /**
  * Before a member is used.
  *
- * @throws VfioError ENOTTY a feature the device does not have; EBUSY while the machine sleeps
+ * @throws VfioError ENOTTY a feature the device does not have; EINVAL without a thing that the
+ * feature needs; EBUSY while the machine sleeps
  */
 export function checkFeature(device: FeatureDevice, feature: number, op: FeatureOp): void {
   const row = rowOf(device, feature);
@@ -117,5 +129,6 @@ export function probeFeature(device: FeatureDevice, request: FeatureRequest): nu
 function rowOf(device: FeatureDevice, feature: number): FeatureRow {
   const row = rows.get(feature);
   if (row === undefined || row.has?.(device) === false) throw new VfioError('ENOTTY', `${device.bdf} does not have feature ${feature}`);
+  if (row.needs?.met(device) === false) throw new VfioError('EINVAL', `${device.bdf} has no ${row.needs.what}, which ${row.name} is about`);
   return row;
 }

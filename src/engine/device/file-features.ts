@@ -60,6 +60,10 @@ export class FileMigration implements MigrationControl {
     return this.#use(Feature.MIG_DATA_SIZE, 'get', () => BigInt(this.#migration.stopCopyBytes));
   }
 
+  readPrecopyFlags(): void {
+    this.#use(Feature.MIG_PRECOPY_INFO_V2, 'set', () => this.#migration.readPrecopyFlags());
+  }
+
   setState(state: number): MigrationStream | null {
     return this.#use(Feature.MIG_DEVICE_STATE, 'set', () => {
       const { host } = this.#device;

@@ -25,6 +25,8 @@ export class DeviceMigration {
   #state: MigrationState = MigrationState.RUNNING;
   #saving: SavingStream | null = null;
   #resuming: ResumingStream | null = null;
+  /** Until the last close: MIG_GET_PRECOPY_INFO has flags (MIG_PRECOPY_INFOv2). */
+  #precopyFlags = false;
   /** The states that the model heard last. */
   #runs = true;
   #quiet = false;
@@ -41,6 +43,12 @@ export class DeviceMigration {
 
   get state(): MigrationState {
     return this.#state;
+  }
+
+  /** MIG_PRECOPY_INFOv2: from now on the answers of MIG_GET_PRECOPY_INFO have flags. */
+  readPrecopyFlags(): void {
+    this.#precopyFlags = true;
+    this.#saving?.reportFlags();
   }
 
   /**
@@ -136,6 +144,7 @@ export class DeviceMigration {
     if (from.stream === 'resuming') this.#arrive(left);
     if (to.stream === 'saving') {
       this.#saving = new SavingStream(this.#target, to.runs, this.#onBug);
+      if (this.#precopyFlags) this.#saving.reportFlags();
       return this.#saving;
     }
     if (to.stream === 'resuming') {

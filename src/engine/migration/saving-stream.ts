@@ -52,6 +52,7 @@ export class SavingStream implements MigrationStream {
   /** The sections among CONFIG, INTERRUPTS, MODEL, END that are left. */
   #tail: (() => Uint8Array<ArrayBuffer>)[];
   #tracking = false;
+  #flags = false;
 
   /** @param running the device runs meanwhile: the model notes writes from now on */
   constructor(target: MigrationTarget, running: boolean, onBug: (what: string, error: unknown) => void) {
@@ -74,6 +75,13 @@ export class SavingStream implements MigrationStream {
       () => this.#modelSection(),
       () => this.#endSection(),
     ];
+  }
+
+  /**
+   * The user reads the flags of `precopyInfo`. They are 0: a walk knows all stores when it begins.
+   */
+  reportFlags(): void {
+    this.#flags = true;
   }
 
   /** The device has stopped: the last sections follow. */
@@ -131,7 +139,8 @@ export class SavingStream implements MigrationStream {
     this.#collect();
     const [store] = this.#walk.stores;
     const blockSize = store?.bulk.blockSize ?? 0;
-    return { initialBytes: this.#readyBytes + this.#initialBlocks * blockSize, dirtyBytes: this.#dirtyBlocks * blockSize };
+    const flags = this.#flags ? { flags: 0 } : {};
+    return { initialBytes: this.#readyBytes + this.#initialBlocks * blockSize, dirtyBytes: this.#dirtyBlocks * blockSize, ...flags };
   }
 
   /** An estimate of the bytes that are still to come. */

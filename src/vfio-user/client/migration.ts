@@ -27,6 +27,7 @@ export class ClientMigration implements MigrationControl {
   /** The registers of the device may be other ones now. */
   readonly #moved: () => void;
   #stream: ClientStream | null = null;
+  #precopyFlags = false;
 
   /** @param maxBytes  of data in one message of the server */
   constructor(features: ClientFeatures, maxBytes: number, moved: () => void) {
@@ -43,6 +44,12 @@ export class ClientMigration implements MigrationControl {
 
   get stopCopyBytes(): bigint {
     return FeatureMigDataSize.stop_copy_length.get(this.#features.get(Feature.MIG_DATA_SIZE, FeatureMigDataSize.structSize), 0);
+  }
+
+  readPrecopyFlags(): void {
+    this.#features.set(Feature.MIG_PRECOPY_INFO_V2);
+    this.#precopyFlags = true;
+    if (this.#stream !== null) this.#stream.readsFlags = true;
   }
 
   /** The device was reset, or is gone: its stream may be over. */
@@ -84,6 +91,7 @@ export class ClientMigration implements MigrationControl {
     this.#moved();
     if (kind === null || keeps) return null;
     this.#stream = new ClientStream(this.#connection, kind, wanted, this.#maxBytes);
+    this.#stream.readsFlags = this.#precopyFlags;
     return this.#stream;
   }
 
@@ -109,6 +117,8 @@ class ClientStream implements MigrationStream {
   readonly kind: 'saving' | 'resuming';
   /** The device's state, as far as the client knows. */
   state: number;
+  /** The user has asked for the flags of `precopyInfo`. */
+  readsFlags = false;
   readonly #connection: ClientConnection;
   readonly #maxBytes: number;
   #over: string | null = null;
@@ -169,7 +179,8 @@ class ClientStream implements MigrationStream {
     if (!precopying.has(this.state))
       throw new VfioError('EINVAL', `${connection.name} is stopped: PRECOPY_INFO is for a device in PRE_COPY`);
     try {
-      return connection.ask(precopyInfo, undefined, 'MIG_GET_PRECOPY_INFO');
+      const { flags, ...info } = connection.ask(precopyInfo, undefined, 'MIG_GET_PRECOPY_INFO');
+      return this.readsFlags ? { ...info, flags } : info;
     } catch (error) {
       if (!(error instanceof VfioError) || (error.code !== 'EINVAL' && error.code !== 'ENOSYS')) throw error;
       throw new VfioError('EOPNOTSUPP', `${connection.name}: its server does not report how much is left`, { cause: error });

@@ -2,19 +2,18 @@
  * MIG_GET_PRECOPY_INFO: how much of the state of a device is left to read while the device runs.
  * Proposed for QEMU, not in the specification: the structure of the ioctl, both ways.
  */
+import type { PrecopyInfo as PrecopyInfoValues } from '../../abi/device.ts';
 import { PrecopyInfo } from '../../abi/vfio-structs.ts';
 import { message } from './message.ts';
 import { check, checkArgsz, made } from './payload.ts';
 import { dec } from './shape.ts';
 
 /** MIG_GET_PRECOPY_INFO's reply; without `info` its request. */
-export function encodePrecopyInfo(
-  info: { readonly initialBytes: number; readonly dirtyBytes: number } = { initialBytes: 0, dirtyBytes: 0 },
-) {
+export function encodePrecopyInfo(info: PrecopyInfoValues = { initialBytes: 0, dirtyBytes: 0 }) {
   const { payload, view } = made(PrecopyInfo.structSize);
   PrecopyInfo.encode(view, 0, {
     argsz: PrecopyInfo.structSize,
-    flags: 0,
+    flags: info.flags ?? 0,
     initial_bytes: BigInt(info.initialBytes),
     dirty_bytes: BigInt(info.dirtyBytes),
   });
@@ -22,11 +21,11 @@ export function encodePrecopyInfo(
 }
 
 /** The same for request and reply. @throws VfioError EINVAL too short */
-function decodePrecopyInfo(payload: Uint8Array): { readonly initialBytes: number; readonly dirtyBytes: number } {
+function decodePrecopyInfo(payload: Uint8Array): Required<PrecopyInfoValues> {
   const view = check('MIG_GET_PRECOPY_INFO', payload, PrecopyInfo.structSize);
   checkArgsz('MIG_GET_PRECOPY_INFO', view, PrecopyInfo.structSize);
-  const { initial_bytes, dirty_bytes } = PrecopyInfo.decode(view);
-  return { initialBytes: Number(initial_bytes), dirtyBytes: Number(dirty_bytes) };
+  const { flags, initial_bytes, dirty_bytes } = PrecopyInfo.decode(view);
+  return { initialBytes: Number(initial_bytes), dirtyBytes: Number(dirty_bytes), flags };
 }
 
 export const precopyInfo = message({
@@ -38,8 +37,7 @@ export const precopyInfo = message({
     decodePrecopyInfo(payload);
   },
   answer({ stream }) {
-    const { initialBytes, dirtyBytes } = stream.precopyInfo();
-    return { payload: encodePrecopyInfo({ initialBytes, dirtyBytes }) };
+    return { payload: encodePrecopyInfo(stream.precopyInfo()) };
   },
   encode: () => encodePrecopyInfo(),
   decodeReply: decodePrecopyInfo,
