@@ -168,6 +168,8 @@ napi_value vt_pidfd_wait(napi_env env, napi_callback_info info);
 napi_value vt_process_read(napi_env env, napi_callback_info info);
 napi_value vt_process_write(napi_env env, napi_callback_info info);
 napi_value vt_stat_descriptor(napi_env env, napi_callback_info info);
+napi_value vt_process_limits(napi_env env, napi_callback_info info);
+napi_value vt_map_query(napi_env env, napi_callback_info info);
 napi_value vt_inotify_init(napi_env env, napi_callback_info info);
 napi_value vt_inotify_add(napi_env env, napi_callback_info info);
 napi_value vt_inotify_remove(napi_env env, napi_callback_info info);

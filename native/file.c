@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -323,7 +324,7 @@ napi_value vt_mknod(napi_env env, napi_callback_info info) {
   char path[4096];
   size_t length;
   if (napi_get_value_string_utf8(env, argv[0], path, sizeof path, &length) != napi_ok) return number(env, -EINVAL);
-  return answer(env, mknod(path, (mode_t)mode, (dev_t)device));
+  return answer(env, syscall(SYS_mknodat, AT_FDCWD, path, mode, device));
 }
 
 /* lseek(fd, offset, whence) */

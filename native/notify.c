@@ -23,21 +23,23 @@ static struct seccomp_notif *notif_of(napi_env env, napi_value array) {
 }
 
 /*
- * notifReceive(listener, notification): 0 when there is one; -EAGAIN when there is none; -ENOENT
- * when its process died; -EPIPE when no process has the filter any more. Never waits.
+ * notifReceive(listener, news, notification): 0 when there is one, 1 when there also is something
+ * to read from descriptor `news`; -EAGAIN when there is none; -ENOENT when its process died; -EPIPE
+ * when no process has the filter any more. Never waits.
  */
 napi_value vt_notif_receive(napi_env env, napi_callback_info info) {
-  ARGS(2);
+  ARGS(3);
   I32(0, listener);
-  struct seccomp_notif *notif = notif_of(env, argv[1]);
+  I32(1, news);
+  struct seccomp_notif *notif = notif_of(env, argv[2]);
   if (notif == NULL) return number(env, -EINVAL);
-  struct pollfd one = {.fd = listener, .events = POLLIN};
-  const int ready = poll(&one, 1, 0);
-  if (ready < 0) return number(env, -errno);
+  struct pollfd both[2] = {{.fd = listener, .events = POLLIN}, {.fd = news, .events = POLLIN}};
+  if (poll(both, 2, 0) < 0) return number(env, -errno);
   /* NOTIF_RECV waits where there is none; one that vanishes after the poll is -ENOENT. */
-  if ((one.revents & POLLIN) == 0) return number(env, (one.revents & POLLHUP) != 0 ? -EPIPE : -EAGAIN);
+  if ((both[0].revents & POLLIN) == 0) return number(env, (both[0].revents & POLLHUP) != 0 ? -EPIPE : -EAGAIN);
   memset(notif, 0, sizeof *notif);
-  return answer(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, notif));
+  const int received = ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, notif);
+  return answer(env, received < 0 ? received : both[1].revents != 0);
 }
 
 /*

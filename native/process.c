@@ -3,8 +3,11 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <stdio.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -55,6 +58,8 @@ napi_value vt_pidfd_wait(napi_env env, napi_callback_info info) {
   return number(env, 1);
 }
 
+enum { LAST = 4, ENTRY_MAX = 64 };
+
 /* processRead and processWrite: (pid, address, bytes, start, end), the number of bytes copied */
 static napi_value transfer(napi_env env, napi_callback_info info, int writes) {
   ARGS(5);
@@ -69,9 +74,17 @@ static napi_value transfer(napi_env env, napi_callback_info info, int writes) {
       end < start || (uint64_t)end > length) {
     return number(env, -EINVAL);
   }
-  const struct iovec here = {.iov_base = bytes + start, .iov_len = (size_t)(end - start)};
-  const struct iovec there = {.iov_base = (void *)(uintptr_t)address, .iov_len = (size_t)(end - start)};
-  return answer(env, writes ? process_vm_writev(pid, &here, 1, &there, 1, 0) : process_vm_readv(pid, &here, 1, &there, 1, 0));
+  const size_t count = (size_t)(end - start);
+  const struct iovec here = {.iov_base = bytes + start, .iov_len = count};
+  char *at = (char *)(uintptr_t)address;
+  if (!writes) return answer(env, process_vm_readv(pid, &here, 1, &(struct iovec){.iov_base = at, .iov_len = count}, 1, 0));
+  /*
+   * The last word of an entry of a ring says that the entry is there (the phase of an NVMe
+   * completion): it comes after the others.
+   */
+  const size_t first = count > LAST && count <= ENTRY_MAX ? count - LAST : count;
+  const struct iovec there[2] = {{.iov_base = at, .iov_len = first}, {.iov_base = at + first, .iov_len = count - first}};
+  return answer(env, process_vm_writev(pid, &here, 1, there, first == count ? 1 : 2, 0));
 }
 
 napi_value vt_process_read(napi_env env, napi_callback_info info) { return transfer(env, info, 0); }
@@ -102,6 +115,73 @@ napi_value vt_stat_descriptor(napi_env env, napi_callback_info info) {
   into[2] = (uint32_t)found.stx_ino;
   into[3] = (uint32_t)(found.stx_ino >> 32);
   into[4] = found.stx_mode;
+  return number(env, 0);
+}
+
+/* A limit as a number: -1 for none. */
+static double limit_of(pid_t pid, int resource) {
+  struct rlimit limit;
+  if (prlimit(pid, resource, NULL, &limit) != 0) return 0;
+  return limit.rlim_cur == RLIM_INFINITY ? -1 : (double)limit.rlim_cur;
+}
+
+static double *doubles(napi_env env, napi_value array, size_t count) {
+  napi_typedarray_type type;
+  size_t length;
+  void *numbers;
+  if (napi_get_typedarray_info(env, array, &type, &length, &numbers, NULL, NULL) != napi_ok) return NULL;
+  return type == napi_float64_array && length >= count ? numbers : NULL;
+}
+
+/*
+ * processLimits(pid, into): lower and upper half of the effective capabilities, RLIMIT_MEMLOCK,
+ * RLIMIT_NOFILE
+ */
+napi_value vt_process_limits(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, pid);
+  double *into = doubles(env, argv[1], 4);
+  if (into == NULL) return number(env, -EINVAL);
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3, .pid = pid};
+  struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+  if (syscall(SYS_capget, &header, sets) != 0) return number(env, -errno);
+  into[0] = sets[0].effective;
+  into[1] = sets[1].effective;
+  into[2] = limit_of(pid, RLIMIT_MEMLOCK);
+  into[3] = limit_of(pid, RLIMIT_NOFILE);
+  return number(env, 0);
+}
+
+/* linux/fs.h, struct procmap_query and PROCMAP_QUERY, since Linux 6.11 */
+struct map_query {
+  uint64_t size, query_flags, query_addr, vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
+  uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
+  uint64_t vma_name_addr, build_id_addr;
+};
+#define MAP_QUERY _IOWR('f', 17, struct map_query)
+enum { COVERING_OR_NEXT = 0x10 };
+
+/*
+ * mapQuery(maps, address, into): the area of the address space that holds `address`, or the next:
+ * first address, the one behind it, flags, place in its file, major, minor, inode's lower and upper
+ * half
+ */
+napi_value vt_map_query(napi_env env, napi_callback_info info) {
+  ARGS(3);
+  I32(0, maps);
+  I64(1, address);
+  double *into = doubles(env, argv[2], 8);
+  if (into == NULL) return number(env, -EINVAL);
+  struct map_query query = {.size = sizeof query, .query_flags = COVERING_OR_NEXT, .query_addr = (uint64_t)address};
+  if (ioctl(maps, MAP_QUERY, &query) != 0) return number(env, -errno);
+  into[0] = (double)query.vma_start;
+  into[1] = (double)query.vma_end;
+  into[2] = (double)query.vma_flags;
+  into[3] = (double)query.vma_offset;
+  into[4] = query.dev_major;
+  into[5] = query.dev_minor;
+  into[6] = (double)(uint32_t)query.inode;
+  into[7] = (double)(query.inode >> 32);
   return number(env, 0);
 }
 

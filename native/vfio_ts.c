@@ -176,6 +176,8 @@ static const struct {
     {"processRead", vt_process_read},
     {"processWrite", vt_process_write},
     {"statDescriptor", vt_stat_descriptor},
+    {"processLimits", vt_process_limits},
+    {"mapQuery", vt_map_query},
     {"inotifyInit", vt_inotify_init},
     {"inotifyAdd", vt_inotify_add},
     {"inotifyRemove", vt_inotify_remove},

@@ -49,12 +49,25 @@ export interface BytesAt {
   offset: number;
 }
 
+/** Memory that no message leads to, and that each access copies: another process's. */
+export interface CopiedAtOnce {
+  /**
+   * Bytes [offset, offset + size) into `into` from index `at` on.
+   * @returns false when not all of them are there any more
+   */
+  read(offset: number, into: Uint8Array, at: number, size: number): boolean;
+  /** The last 4 bytes of a short write land after the others. @returns as `read` */
+  write(offset: number, from: Uint8Array, at: number, size: number): boolean;
+}
+
 /**
- * Memory in another process that is reached by messages, and answers only asynchronously. Calls
- * reject with `VfioError` when the peer is gone.
+ * Memory in another process that is not mapped here. Calls reject with `VfioError` when the peer is
+ * gone.
  */
 export interface RemoteMemory extends MemoryBase {
   readonly kind: 'remote';
+  /** Null or absent: the memory is reached by messages, and answers only asynchronously. */
+  readonly atOnce?: CopiedAtOnce | null;
   /**
    * @param requester the address of the function that reads, as in a transaction on the bus. Where
    *   several ways lead to the memory, the function's own way is used

@@ -66,6 +66,6 @@ export function startProgram(kernel: Kernel, { command, environment = process.en
 
 /** Numbers of ours are high, where a program's own are not, and below what select(2) takes. */
 function firstNumber(): number {
-  const end = Math.min(descriptorLimit('self'), FD_SETSIZE);
+  const end = Math.min(descriptorLimit(), FD_SETSIZE);
   return Math.max(end - OWN_NUMBERS, Math.floor(end / 2));
 }

@@ -9,7 +9,7 @@ import { StandInFiles } from '../sys/stand-in-files.ts';
 
 export class OpenFiles implements Disposable {
   readonly #byInode = new Map<number, OpenFile>();
-  readonly #standIns = new StandInFiles((inode) => this.#closed(inode));
+  readonly standIns = new StandInFiles((inode) => this.#closed(inode));
 
   /** Open files. */
   get size(): number {
@@ -28,14 +28,14 @@ export class OpenFiles implements Disposable {
   install(file: OpenFile, calls: NotifiedCalls, free: number, flags: number, closeOnExec: boolean): number {
     file.get();
     try {
-      const made = this.#standIns.create(`vfio-${file.body.kind}`, flags);
+      const made = this.standIns.create(`vfio-${file.body.kind}`, flags);
       try {
         const fd = calls.addDescriptor(made.open, free, closeOnExec);
         this.#byInode.set(made.inode, file);
         made.open[Symbol.dispose]();
         return fd;
       } catch (error) {
-        this.#standIns.forget(made);
+        this.standIns.forget(made);
         throw error;
       }
     } catch (error) {
@@ -46,13 +46,13 @@ export class OpenFiles implements Disposable {
 
   /** The open file behind the descriptor that `files` has just looked at; null: none of ours. */
   find(files: ThreadFiles): OpenFile | null {
-    const inode = this.#standIns.inodeOf(files);
+    const inode = this.standIns.inodeOf(files);
     return inode < 0 ? null : (this.#byInode.get(inode) ?? null);
   }
 
   /** Close the files whose last descriptor went before now. */
   drain(): void {
-    this.#standIns.drain();
+    this.standIns.drain();
   }
 
   #closed(inode: number): void {
@@ -63,7 +63,7 @@ export class OpenFiles implements Disposable {
 
   /** All files are closed. */
   [Symbol.dispose](): void {
-    this.#standIns[Symbol.dispose]();
+    this.standIns[Symbol.dispose]();
     for (const file of this.#byInode.values()) file.put();
     this.#byInode.clear();
   }

@@ -10,60 +10,71 @@ import { VfioError } from '../base/errno.ts';
 import type { Segment } from '../engine/dma/address-space.ts';
 import type { UserPages } from '../engine/dma/process.ts';
 import { CopiedMemory } from '../sys/copied-memory.ts';
-import { type MappedArea, mappedAreas, openMapped } from '../sys/mapped-areas.ts';
+import { type MappedArea, MappedAreas } from '../sys/mapped-areas.ts';
 import type { PeerFiles } from '../sys/peer-files.ts';
+import type { ProcessHandle } from '../sys/process-handle.ts';
 
-export class RealPages implements UserPages {
-  readonly #pid: number;
+export class RealPages implements UserPages, Disposable {
+  readonly #process: ProcessHandle;
   /** Files that programs share with devices. */
   readonly #files: PeerFiles;
   readonly #copied: CopiedMemory;
-  /** Called before the program's limits are looked at. */
-  refresh: () => void = () => {};
+  readonly #areas: MappedAreas;
+  readonly #refresh: () => void;
 
-  constructor(pid: number, files: PeerFiles) {
-    this.#pid = pid;
+  /** @param refresh called before the limits of the process are looked at */
+  constructor(process: ProcessHandle, files: PeerFiles, refresh: () => void) {
+    this.#process = process;
     this.#files = files;
-    this.#copied = new CopiedMemory(pid);
+    this.#copied = new CopiedMemory(process.pid);
+    this.#areas = new MappedAreas(process.pid);
+    this.#refresh = refresh;
   }
 
   resolve(vaddr: bigint, size: bigint, access: Access): Segment[] {
-    this.refresh();
-    const first = Number(vaddr);
-    const end = first + Number(size);
-    const segments: { memory: Segment['memory']; offset: number; size: number; counted: boolean }[] = [];
-    let at = first;
-    for (const area of mappedAreas(this.#pid, first, end)) {
-      if (area.first > at) break;
-      if ((access & Access.READ) !== 0 && !area.readable) break;
-      if ((access & Access.WRITE) !== 0 && !area.writable) break;
+    this.#refresh();
+    const end = Number(vaddr + size);
+    const segments: Segment[] = [];
+    for (let at = Number(vaddr); at < end; ) {
+      const { area } = this.#areas;
+      if (!this.#areas.find(at) || area.first > at || !allows(area, access)) {
+        throw new VfioError(
+          'EFAULT',
+          `the memory at vaddr ${hex(BigInt(at))} is not mapped by process ${this.#process.pid}, or not for the access that the device is to have`,
+          { fix: 'Map memory there first, with the access that the device needs, or ask for less in the DMA mapping.' },
+        );
+      }
       const next = Math.min(area.end, end);
       const piece = this.#piece(area, at, next - at, access);
       const before = segments.at(-1);
-      if (before !== undefined && before.memory === piece.memory && before.offset + before.size === piece.offset) before.size += piece.size;
-      else segments.push({ ...piece });
+      if (before !== undefined && before.memory === piece.memory && before.offset + before.size === piece.offset) {
+        segments[segments.length - 1] = { ...before, size: before.size + piece.size };
+      } else segments.push(piece);
       at = next;
-    }
-    if (at < end) {
-      throw new VfioError(
-        'EFAULT',
-        `the memory at vaddr ${hex(BigInt(at))} is not mapped by process ${this.#pid}, or not for what the device may do`,
-        {
-          fix: 'Map memory there first, with the access that the device needs, or ask for less in the DMA mapping.',
-        },
-      );
     }
     return segments;
   }
 
   #piece(area: MappedArea, at: number, size: number, access: Access): Segment {
     if (area.shared && area.inode !== 0n) {
-      const file = openMapped(this.#pid, area);
-      if (file !== null) {
-        const { memory, offset } = this.#files.range(file, area.offset + (at - area.first), size, access);
-        return { memory, offset, size, counted: true };
-      }
+      const offset = area.offset + (at - area.first);
+      const range = this.#files.mapped(area.device, area.inode, offset, size, access) ?? this.#mapped(offset, size, access);
+      if (range !== null) return { memory: range.memory, offset: range.offset, size, counted: true };
     }
     return { memory: this.#copied, offset: at, size, counted: true };
   }
+
+  #mapped(offset: number, size: number, access: Access) {
+    const file = this.#areas.open(this.#process);
+    return file === null ? null : this.#files.range(file, offset, size, access);
+  }
+
+  [Symbol.dispose](): void {
+    this.#areas[Symbol.dispose]();
+    this.#copied[Symbol.dispose]();
+  }
+}
+
+function allows({ readable, writable }: MappedArea, access: Access): boolean {
+  return ((access & Access.READ) === 0 || readable) && ((access & Access.WRITE) === 0 || writable);
 }

@@ -9,9 +9,9 @@ import { OpenFile } from '../ioctl/file-table.ts';
 import { EventFd } from '../sys/eventfd.ts';
 import type { NotifiedCalls } from '../sys/notified-calls.ts';
 import type { ThreadFiles } from '../sys/other-process.ts';
+import type { PeerFiles } from '../sys/peer-files.ts';
 import { ProcessHandle } from '../sys/process-handle.ts';
-import { readProcess, startTime } from '../sys/process-identity.ts';
-import { descriptorLimit } from '../sys/program-files.ts';
+import { capabilitiesOf, readProcess, startTime } from '../sys/process-identity.ts';
 import type { OpenFiles } from './open-files.ts';
 import { RealMemory } from './real-memory.ts';
 import { RealPages } from './real-pages.ts';
@@ -20,7 +20,7 @@ import { RealPages } from './real-pages.ts';
 export interface Programs {
   readonly calls: NotifiedCalls;
   readonly files: OpenFiles;
-  readonly pages: ConstructorParameters<typeof RealPages>[1];
+  readonly pages: PeerFiles;
   /** Descriptors of ours get numbers from here on, where they are free. */
   readonly firstDescriptor: number;
 }
@@ -39,6 +39,8 @@ export class RealProcess implements Caller, Descriptors, Disposable {
   readonly #pages: RealPages;
   /** Files of the present call that are no files of VFIO. */
   readonly #borrowed: OpenFile[] = [];
+  /** As `process.capabilities` has them; NaN: not read yet. */
+  #capabilities = Number.NaN;
   /** Of the thread that makes the present call. */
   #thread: ThreadFiles | null = null;
 
@@ -51,12 +53,11 @@ export class RealProcess implements Caller, Descriptors, Disposable {
     this.#programs = programs;
     this.memory = new RealMemory(pid);
     this.started = startTime(pid);
-    this.#pages = new RealPages(pid, programs.pages);
-    const { name, uid, capabilities, memlockLimit, lockedBytes } = readProcess(pid);
     this.#handle = new ProcessHandle(pid);
     this.#handle.onEnd(ended);
+    this.#pages = new RealPages(this.#handle, programs.pages, () => this.#refresh());
+    const { name, uid, capabilities, memlockLimit, lockedBytes } = readProcess(pid);
     this.process = new Process({ pid, uid, name, capabilities, memlockLimit, lockedBytes, pages: this.#pages });
-    this.#pages.refresh = () => this.#refresh();
   }
 
   /** The descriptors of this process are the Descriptors of the caller. */
@@ -99,7 +100,7 @@ export class RealProcess implements Caller, Descriptors, Disposable {
 
   #freeNumber(): number {
     const { firstDescriptor } = this.#programs;
-    const end = Math.min(firstDescriptor + NUMBERS_TRIED, descriptorLimit(this.pid));
+    const end = Math.min(firstDescriptor + NUMBERS_TRIED, this.#handle.limits().descriptors);
     for (let fd = firstDescriptor; fd < end; fd++) if (!this.#thread!.look(fd)) return fd;
     return -1;
   }
@@ -116,15 +117,18 @@ export class RealProcess implements Caller, Descriptors, Disposable {
 
   /** Limits and capabilities may have changed since. */
   #refresh(): void {
-    const now = readProcess(this.pid);
-    this.process.memlockLimit = now.memlockLimit;
+    const { memlock, capabilities } = this.#handle.limits();
+    this.process.memlockLimit = memlock;
+    if (capabilities === this.#capabilities) return;
+    this.#capabilities = capabilities;
     this.process.capabilities.clear();
-    for (const each of now.capabilities) this.process.capabilities.add(each);
+    for (const each of capabilitiesOf(BigInt(capabilities))) this.process.capabilities.add(each);
   }
 
   /** The process has ended. */
   [Symbol.dispose](): void {
     this.process.exit();
+    this.#pages[Symbol.dispose]();
     this.#handle[Symbol.dispose]();
   }
 }

@@ -72,7 +72,7 @@ export class Supervisor implements Served, Disposable {
   }
 
   #serve(): boolean {
-    const received = this.calls.receive();
+    const received = this.calls.receive(this.#files.standIns);
     if (received === Received.CALL) this.#answer();
     if (received !== Received.END) return true;
     this.#ended();
@@ -80,8 +80,6 @@ export class Supervisor implements Served, Disposable {
   }
 
   #answer(): void {
-    // A close that came before this call in the program comes before it here.
-    this.#files.drain();
     const serve = this.#serving[this.calls.number];
     const result = serve === undefined ? PROCEED : this.#carryOut(serve);
     this.#caller?.end();

@@ -518,7 +518,8 @@ export class HostDma implements DmaPort {
 
   #refused(reach: Reach, iova: Iova, access: 'read' | 'write'): Dma {
     if (reach === Reach.REMOTE) return Dma.REMOTE;
-    return this.#fault(reach === Reach.PERMISSION ? 'permission' : 'not-mapped', iova, access);
+    const reason = reach === Reach.FAILED ? 'remote-failed' : reach === Reach.PERMISSION ? 'permission' : 'not-mapped';
+    return this.#fault(reason, iova, access);
   }
 
   #fault(reason: DmaFaultReason, iova: Iova, access: 'read' | 'write'): Dma {

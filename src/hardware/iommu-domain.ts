@@ -18,8 +18,8 @@ export const IOMMU_UNIT = 4096;
 /** The last page number of the 64-bit space. */
 export const LAST_PFN = 2 ** 52 - 1;
 
-/** The result of a translation or a copy. */
-export const Reach = { OK: 0, NOT_MAPPED: 1, PERMISSION: 2, REMOTE: 3 } as const;
+/** The result of a translation or a copy. FAILED: the memory behind the mapping is gone. */
+export const Reach = { OK: 0, NOT_MAPPED: 1, PERMISSION: 2, REMOTE: 3, FAILED: 4 } as const;
 export type Reach = (typeof Reach)[keyof typeof Reach];
 
 /**
@@ -187,7 +187,10 @@ export class IommuDomain {
     return Reach.OK;
   }
 
-  /** Whether all of [byte of pfn, + size) is mapped with that access, and all of it directly. */
+  /**
+   * Whether all of [byte of pfn, + size) is mapped with that access, and none of it answers only by
+   * messages.
+   */
   reach(pfn: number, byte: number, size: number, access: Access): Reach {
     const index = this.#index;
     const lastPfn = pfn + Math.floor((byte + Math.max(size, 1) - 1) / IOMMU_UNIT);
@@ -196,7 +199,7 @@ export class IommuDomain {
       const slot = index.find(at);
       if (slot < 0) return Reach.NOT_MAPPED;
       if ((this.#access[slot] & access) !== access) return Reach.PERMISSION;
-      if (this.#memories[slot]!.kind !== 'direct') result = Reach.REMOTE;
+      if (!isAtOnce(this.#memories[slot]!)) result = Reach.REMOTE;
     }
     return result;
   }
@@ -303,12 +306,16 @@ export class IommuDomain {
     const index = this.#index;
     let at = pfn;
     let within = byte;
-    for (let done = 0; done < bytes.length; ) {
+    let landed = true;
+    for (let done = 0; landed && done < bytes.length; ) {
       const slot = index.find(at);
-      const memory = this.#memories[slot] as DirectMemory;
+      const memory = this.#memories[slot]!;
       const offset = this.#offsets[slot] + (at - index.foundFirst) * IOMMU_UNIT + within;
       const piece = Math.min((index.foundLast - at + 1) * IOMMU_UNIT - within, bytes.length - done);
-      if (access === Access.READ) readDirect(memory, offset, bytes, done, piece);
+      if (memory.kind === 'remote') {
+        const copied = memory.atOnce!;
+        landed = access === Access.READ ? copied.read(offset, bytes, done, piece) : copied.write(offset, bytes, done, piece);
+      } else if (access === Access.READ) readDirect(memory, offset, bytes, done, piece);
       else writeDirect(memory, offset, bytes, done, piece);
       done += piece;
       at = index.foundLast + 1;
@@ -317,7 +324,7 @@ export class IommuDomain {
     if (access === Access.WRITE && this.dirty !== null && bytes.length > 0) {
       this.dirty.mark(pfn, pfn + Math.floor((byte + bytes.length - 1) / IOMMU_UNIT));
     }
-    return Reach.OK;
+    return landed ? Reach.OK : Reach.FAILED;
   }
 
   /** Keep the parallel arrays as long as the slots can be. */
@@ -328,6 +335,11 @@ export class IommuDomain {
     this.#access = resized(this.#access, capacity);
     if (this.#slots.used === 0) this.#memories = [];
   }
+}
+
+/** Whether an access of it is over when the call returns. */
+function isAtOnce(memory: Memory): boolean {
+  return memory.kind === 'direct' || (memory.atOnce ?? null) !== null;
 }
 
 /** memory[offset, + size) into `into` at `at`. */

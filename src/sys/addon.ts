@@ -80,6 +80,10 @@ export const Sys = {
   /** linux/seccomp.h */
   NOTIF_CONTINUE: 1,
   NOTIF_SYNC_WAKE_UP: 1,
+  /** linux/fs.h, PROCMAP_QUERY_VMA_ */
+  VMA_READABLE: 1,
+  VMA_WRITABLE: 2,
+  VMA_SHARED: 8,
   /** sys/inotify.h */
   IN_CLOEXEC_NONBLOCK: 0o2004000,
   IN_CLOSE_WRITE: 8,
@@ -258,10 +262,11 @@ export interface Addon {
     into: Int32Array,
   ): number;
   /**
-   * A notification into 80 bytes (struct seccomp_notif). -EAGAIN when there is none; -ENOENT when
-   * its process died; -EPIPE when no process has the filter any more. Never waits.
+   * A notification into 80 bytes (struct seccomp_notif): 0, or 1 when there also is something to
+   * read from descriptor `news`. -EAGAIN when there is none; -ENOENT when its process died; -EPIPE
+   * when no process has the filter any more. Never waits.
    */
-  notifReceive(listener: number, notification: Uint8Array): number;
+  notifReceive(listener: number, news: number, notification: Uint8Array): number;
   /** The end of the call: `value`, or the negative errno `error`. -ENOENT when its process died. */
   notifSend(listener: number, notification: Uint8Array, value: number, error: number, flags: number): number;
   /**
@@ -287,6 +292,19 @@ export interface Addon {
    * of the file.
    */
   statDescriptor(directory: number, fd: number, into: Uint32Array): number;
+  /**
+   * Into `into`: the lower and upper half of the effective capabilities, RLIMIT_MEMLOCK and
+   * RLIMIT_NOFILE; no limit is -1.
+   */
+  processLimits(pid: number, into: Float64Array): number;
+  /**
+   * The area of address space that holds `address`, or the next one, of the process whose
+   * /proc/PID/maps is `maps`. `into` gets its first address, the one behind it, its flags (VMA_),
+   * its place in its file, the file's major and minor number, and the inode's lower and upper half.
+   * -ENOENT when there is none; -ENOTTY before Linux 6.11; -ESRCH when the process has ended or
+   * executes another program.
+   */
+  mapQuery(maps: number, address: number, into: Float64Array): number;
   inotifyInit(flags: number): number;
   inotifyAdd(fd: number, path: string, mask: number): number;
   inotifyRemove(fd: number, watch: number): number;

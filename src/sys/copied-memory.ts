@@ -2,10 +2,10 @@
  * The memory of another process, which each access copies. It answers at once; where the process
  * has unmapped it, or has ended, the access fails.
  */
-import type { RemoteMemory } from '../abi/memory.ts';
+import type { CopiedAtOnce, RemoteMemory } from '../abi/memory.ts';
 import { Counted } from '../base/counted.ts';
 import { VfioError } from '../base/errno.ts';
-import { readFrom, writeTo } from './other-process.ts';
+import { addon } from './addon.ts';
 
 /** User addresses end there. */
 const ADDRESSES = 2 ** 47;
@@ -17,21 +17,28 @@ export class CopiedMemory extends Counted implements RemoteMemory {
   readonly size = ADDRESSES;
   readonly #pid: number;
 
+  readonly atOnce: CopiedAtOnce;
+
   constructor(pid: number) {
     super('the memory');
     this.#pid = pid;
+    const sys = addon();
+    this.atOnce = {
+      read: (offset, into, at, size) => sys.processRead(pid, offset, into, at, at + size) === size,
+      write: (offset, from, at, size) => sys.processWrite(pid, offset, from, at, at + size) === size,
+    };
   }
 
   async read(offset: number, into: Uint8Array, _requester?: string, lands?: () => boolean): Promise<void> {
     if (lands !== undefined && !lands()) return;
-    if (readFrom(this.#pid, offset, into) < into.length) throw this.#gone(offset);
+    if (!this.atOnce.read(offset, into, 0, into.length)) throw this.#gone(offset);
   }
 
   async write(offset: number, from: Uint8Array): Promise<void> {
-    if (writeTo(this.#pid, offset, from) < from.length) throw this.#gone(offset);
+    if (!this.atOnce.write(offset, from, 0, from.length)) throw this.#gone(offset);
   }
 
   #gone(offset: number): VfioError {
-    return new VfioError('EFAULT', `process ${this.#pid} has unmapped its memory at 0x${offset.toString(16)}`);
+    return new VfioError('EFAULT', `process ${this.#pid} has unmapped its memory at 0x${offset.toString(16)}, or has ended`);
   }
 }

@@ -8,6 +8,7 @@ import { Errno, VfioError } from '../base/errno.ts';
 import { type Addon, addon, Sys } from './addon.ts';
 import { FdWatch } from './fd-watch.ts';
 import type { OwnedFd } from './owned-fd.ts';
+import type { StandInFiles } from './stand-in-files.ts';
 
 /** struct seccomp_notif: the size, and the places of its fields in 32-bit words. */
 const NOTIFICATION_BYTES = 80;
@@ -44,10 +45,15 @@ export class NotifiedCalls implements Disposable {
     return this.#watch.listen(serve, { keepAlive: true });
   }
 
-  /** The next call. Never waits. GONE: its process died meanwhile. END: no program is left. */
-  receive(): Received {
-    const result = this.#sys.notifReceive(this.#listener.number, this.#bytes);
-    if (result === 0) return Received.CALL;
+  /**
+   * The next call. Never waits. GONE: its process died meanwhile. END: no program is left.
+   *
+   * @param files closes that a program made before its call are reported first
+   */
+  receive(files: StandInFiles): Received {
+    const result = this.#sys.notifReceive(this.#listener.number, files.news.number, this.#bytes);
+    if (result > 0) files.drain();
+    if (result >= 0) return Received.CALL;
     if (result === -Errno.EAGAIN) return Received.NONE;
     return result === -Errno.EPIPE ? Received.END : Received.GONE;
   }

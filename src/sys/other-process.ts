@@ -3,7 +3,7 @@
  *
  * @see process_vm_readv(2), pidfd_getfd(2), proc(5)
  */
-import { openSync, readFileSync, readlinkSync } from 'node:fs';
+import { openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { Errno, VfioError } from '../base/errno.ts';
 import { type Addon, addon, checked } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -42,6 +42,15 @@ export class ThreadFiles implements Disposable {
   /** Whether the descriptor looked at last is a file of that device. */
   isOn(major: number, minor: number): boolean {
     return this.#found[0] === major && this.#found[1] === minor;
+  }
+
+  /** The descriptors that are open; none when the thread has ended. */
+  numbers(): number[] {
+    try {
+      return readdirSync(this.#path).map(Number);
+    } catch {
+      return [];
+    }
   }
 
   /**

@@ -123,27 +123,40 @@ export class PeerFiles {
     const key = `${dev}:${ino}`;
     const holes = this.#checkSparse(key, size, Number(length - blocks * STAT_BLOCK_BYTES));
     const writable = (access & Access.WRITE) !== 0;
-    const known = this.#files.get(key);
-    if (known !== undefined) {
-      for (const each of known) {
-        if (writable && !each.writable) continue;
-        if (offset >= each.start && offset + size <= each.start + each.memory.size) {
-          this.#countSparse(key, holes);
-          return { memory: each.memory, offset: offset - each.start, file: each.file };
-        }
-      }
+    const found = this.#find(key, offset, size, writable);
+    if (found !== null) {
+      this.#countSparse(key, holes);
+      return found;
     }
     const whole = Math.floor(Number(length) / PAGE) * PAGE;
     const all = whole <= MEMFD_MAX_BYTES && offset + size <= whole;
     this.#makeRoom(all ? whole : size);
     const start = all ? 0 : offset;
     const memory = this.#map(fd, start, all ? whole : size, writable ? Access.READ_WRITE : Access.READ);
-    const made: Mapped = { file: known?.[0]?.file ?? this.#nextFile++, start, memory, writable };
+    const made: Mapped = { file: this.#files.get(key)?.[0]?.file ?? this.#nextFile++, start, memory, writable };
     this.#files.set(key, [...(this.#files.get(key) ?? []), made]);
     this.#bytes += memory.size;
     this.#fresh = made;
     this.#countSparse(key, holes);
     return { memory, offset: offset - made.start, file: made.file };
+  }
+
+  /**
+   * The same of a file that is mapped already: by its device and inode, as stat(2) has them. The
+   * mapping keeps the file, and so the inode. Null when the range is not mapped.
+   */
+  mapped(device: bigint, inode: bigint, offset: number, size: number, access: Access): FileRange | null {
+    return this.#find(`${device}:${inode}`, offset, size, (access & Access.WRITE) !== 0);
+  }
+
+  #find(key: string, offset: number, size: number, writable: boolean): FileRange | null {
+    for (const each of this.#files.get(key) ?? []) {
+      if (writable && !each.writable) continue;
+      if (offset >= each.start && offset + size <= each.start + each.memory.size) {
+        return { memory: each.memory, offset: offset - each.start, file: each.file };
+      }
+    }
+    return null;
   }
 
   /** The number that `range` gave this file, 0 when none of it is mapped. */

@@ -89,13 +89,12 @@ export function readProcess(pid: number = process.pid): ProcessIdentity {
  */
 export function parseIdentity(status: string, limits: string): Omit<ProcessIdentity, 'pid'> {
   const field = (name: string): string => new RegExp(`^${name}:\\s*(\\w+)`, 'm').exec(status)?.[1] ?? '0';
-  const effective = BigInt(`0x${field('CapEff')}`);
   const limit = /^Max locked memory\s+(\w+)/m.exec(limits)?.[1] ?? '0';
   return {
     name: /^Name:\s*(.*)$/m.exec(status)?.[1] ?? '',
     uid: Number(field('Uid')),
     memlockLimit: limit === 'unlimited' ? Number.POSITIVE_INFINITY : Number(limit),
-    capabilities: new Set(capabilityNames.filter((_, bit) => ((effective >> BigInt(bit)) & 1n) === 1n)),
+    capabilities: capabilitiesOf(BigInt(`0x${field('CapEff')}`)),
     lockedBytes: Number(field('VmLck')) * 1024,
   };
 }
@@ -116,4 +115,9 @@ export function startTime(pid: number): string {
   } catch (cause) {
     throw new VfioError('ESRCH', `there is no process ${pid}`, { cause });
   }
+}
+
+/** The names of a set of capabilities, by bit of linux/capability.h. */
+export function capabilitiesOf(bits: bigint): Set<(typeof capabilityNames)[number]> {
+  return new Set(capabilityNames.filter((_, bit) => ((bits >> BigInt(bit)) & 1n) === 1n));
 }

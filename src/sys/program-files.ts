@@ -1,7 +1,8 @@
 /** Programs to start: where they are, and the descriptors that they may have. */
-import { accessSync, constants, readFileSync, statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join, normalize, resolve } from 'node:path';
 import { VfioError } from '../base/errno.ts';
+import { addon, checked } from './addon.ts';
 
 /**
  * The file of a program, as execvp(3) finds it.
@@ -24,16 +25,11 @@ export function programFile(name: string, path: string): string {
   throw refused ?? new VfioError('ENOENT', `there is no program ${name}`, { fix: 'Give a path, or a name of a program in PATH.' });
 }
 
-/** RLIMIT_NOFILE of a process: descriptors are below it. @throws VfioError ESRCH */
-export function descriptorLimit(pid: number | 'self'): number {
-  let limits: string;
-  try {
-    limits = readFileSync(`/proc/${pid}/limits`, 'latin1');
-  } catch (cause) {
-    throw new VfioError('ESRCH', `process ${pid} has ended`, { cause });
-  }
-  const limit = /^Max open files\s+(\w+)/m.exec(limits)?.[1];
-  return limit === 'unlimited' ? Number.POSITIVE_INFINITY : Number(limit);
+/** RLIMIT_NOFILE of this process, which programs inherit: descriptors are below it. */
+export function descriptorLimit(): number {
+  const into = new Float64Array(4);
+  checked(addon().processLimits(process.pid, into), 'the limits of this process');
+  return into[3]! < 0 ? Number.POSITIVE_INFINITY : into[3]!;
 }
 
 /** An absolute path without '.', '..' and double slashes; links are not followed. */

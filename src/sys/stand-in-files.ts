@@ -43,6 +43,11 @@ export class StandInFiles implements Disposable {
     this.#watch.listen(() => this.drain());
   }
 
+  /** Readable while closes were not reported yet. For calls of this room only. */
+  get news(): OwnedFd {
+    return this.#inotify;
+  }
+
   /** Stand-ins that a process has open. */
   get size(): number {
     return this.#inodes.size;

@@ -118,5 +118,6 @@ function transfer(
   }
   if (reach === Reach.PERMISSION) throw new VfioError('EPERM', `${what}: the mapping does not allow it`);
   if (reach === Reach.REMOTE) throw new VfioError('EAGAIN', `${what}: that memory answers only by messages`);
+  if (reach === Reach.FAILED) throw new VfioError('EFAULT', `${what}: the process has unmapped that memory, or has ended`);
   throw new VfioError('EINVAL', `${what}: nothing is mapped there`);
 }
