@@ -1,13 +1,20 @@
 /** Programs that run on a machine as if Linux's VFIO had it. */
 
+import { Cleanup } from '../base/cleanup.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import { firstRegionSize } from '../exec/first-region.ts';
 import { type RunningProgram, startProgram } from '../exec/launcher.ts';
+import { SysfsTree } from '../exec/sysfs/sysfs-tree.ts';
 import { KernelDoor, type KernelDoorOptions } from '../ioctl/kernel-door.ts';
 
 export interface ExecOptions extends KernelDoorOptions {
   /** Default: this process's. */
   readonly environment?: NodeJS.ProcessEnv;
+  /**
+   * False: the program sees the computer's own /sys and /dev, and opens of /dev/vfio and /dev/iommu
+   * are the machine's all the same. That needs no user namespace. Default: true.
+   */
+  readonly sysfs?: boolean;
 }
 
 /**
@@ -28,6 +35,17 @@ export async function execOn(machine: Machine, command: readonly string[], optio
 /** As `execOn`; the caller waits for `status`, and disposes it then. */
 export function startOn(machine: Machine, command: readonly string[], options: ExecOptions = {}): RunningProgram {
   const door = new KernelDoor(machine, options);
-  const { environment } = options;
-  return startProgram(door, { command, region0: firstRegionSize(machine), ...(environment === undefined ? {} : { environment }) });
+  const { environment, sysfs = true } = options;
+  using undo = new Cleanup();
+  const tree = sysfs ? undo.use(SysfsTree.open(machine)) : null;
+  const running = startProgram(door, {
+    command,
+    tree,
+    region0: firstRegionSize(machine),
+    ...(environment === undefined ? {} : { environment }),
+  });
+  const owns = undo.move();
+  owns.use(running);
+  const { program, supervisor, status } = running;
+  return { program, supervisor, status, [Symbol.dispose]: () => owns[Symbol.dispose]() };
 }

@@ -2,14 +2,18 @@
  * The open files of all programs. An open file lives until the last descriptor of it is closed, in
  * whichever process that is, and the last mapping of it is gone.
  */
-import type { OpenFile } from '../ioctl/file-table.ts';
+import type { FileBody, OpenFile } from '../ioctl/file-table.ts';
+import { OpenFlags } from '../ioctl/posix.ts';
 import type { NotifiedCalls } from '../sys/notified-calls.ts';
 import type { ThreadFiles } from '../sys/other-process.ts';
-import { StandInFiles } from '../sys/stand-in-files.ts';
+import { type StandInBytes, StandInFiles } from '../sys/stand-in-files.ts';
 
 export class OpenFiles implements Disposable {
   readonly #byInode = new Map<number, OpenFile>();
-  readonly standIns = new StandInFiles((inode) => this.#closed(inode));
+  readonly standIns = new StandInFiles({
+    closed: (inode) => this.#closed(inode),
+    written: (inode, offset, bytes) => this.#written(inode, offset, bytes),
+  });
 
   /** Open files. */
   get size(): number {
@@ -28,7 +32,7 @@ export class OpenFiles implements Disposable {
   install(file: OpenFile, calls: NotifiedCalls, free: number, flags: number, closeOnExec: boolean): number {
     file.get();
     try {
-      const made = this.standIns.create(`vfio-${file.body.kind}`, flags);
+      const made = this.standIns.create(`vfio-${file.body.kind}`, flags, bytesOf(file.body, flags));
       try {
         const fd = calls.addDescriptor(made.open, free, closeOnExec);
         this.#byInode.set(made.inode, file);
@@ -50,9 +54,15 @@ export class OpenFiles implements Disposable {
     return inode < 0 ? null : (this.#byInode.get(inode) ?? null);
   }
 
-  /** Close the files whose last descriptor went before now. */
+  /** Close the files whose last descriptor went before now, and carry out writes to sysfs. */
   drain(): void {
     this.standIns.drain();
+  }
+
+  /** A program has written to a file of sysfs through a descriptor that the filter does not see. */
+  #written(inode: number, offset: number, bytes: Uint8Array): void {
+    const body = this.#byInode.get(inode)?.body;
+    if (body?.kind === 'attribute') body.attribute.writeUnseen(offset, bytes);
   }
 
   #closed(inode: number): void {
@@ -67,4 +77,12 @@ export class OpenFiles implements Disposable {
     for (const file of this.#byInode.values()) file.put();
     this.#byInode.clear();
   }
+}
+
+/** Files of values have bytes, which a program reads without us; see `StandInFiles.create`. */
+function bytesOf(body: FileBody, flags: number): StandInBytes | undefined {
+  if (body.kind !== 'attribute') return undefined;
+  const { content: bytes, isBinary } = body.attribute;
+  if ((flags & OpenFlags.O_ACCMODE) === OpenFlags.O_RDONLY) return { kind: 'constant', bytes };
+  return isBinary ? { kind: 'image', bytes } : { kind: 'value' };
 }

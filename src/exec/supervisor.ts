@@ -13,7 +13,8 @@ import { startTime } from '../sys/process-identity.ts';
 import { callNumbers } from './call-numbers.ts';
 import { OpenFiles } from './open-files.ts';
 import { type Programs, RealProcess } from './real-process.ts';
-import { PROCEED, type Served, serving } from './system-calls.ts';
+import type { SysfsTree } from './sysfs/sysfs-tree.ts';
+import { LATER, PROCEED, type Served, serving } from './system-calls.ts';
 
 /** Threads whose descriptors stay at hand. */
 const THREADS_KEPT = 256;
@@ -29,11 +30,14 @@ interface Thread {
 export interface SupervisorOptions {
   /** Descriptors of VFIO files get numbers from here on. */
   readonly firstDescriptor: number;
+  /** The machine's files in /sys and /dev; null when programs see the computer's own. */
+  readonly tree: SysfsTree | null;
 }
 
 export class Supervisor implements Served, Disposable {
   readonly calls: NotifiedCalls;
   readonly kernel: Kernel;
+  readonly tree: SysfsTree | null;
   readonly #programs: Programs;
   readonly #files = new OpenFiles();
   readonly #pages = new PeerFiles(MAPPED_MAX);
@@ -51,6 +55,7 @@ export class Supervisor implements Served, Disposable {
   constructor(calls: NotifiedCalls, kernel: Kernel, options: SupervisorOptions, ended: () => void) {
     this.calls = calls;
     this.kernel = kernel;
+    this.tree = options.tree;
     this.#ended = ended;
     this.#programs = { calls, files: this.#files, pages: this.#pages, firstDescriptor: options.firstDescriptor };
     const { numbers } = callNumbers[process.arch]!;
@@ -85,7 +90,7 @@ export class Supervisor implements Served, Disposable {
     this.#caller?.end();
     this.#caller = null;
     if (result === PROCEED) this.calls.proceed();
-    else this.calls.answer(result);
+    else if (result !== LATER) this.calls.answer(result);
   }
 
   #carryOut(serve: (supervisor: Served) => number): number {
@@ -99,6 +104,18 @@ export class Supervisor implements Served, Disposable {
       this.#pages.settle();
       this.#pages.unused();
     }
+  }
+
+  later(result: Promise<number>): number {
+    const answer = this.calls.postpone();
+    const { process } = this.caller;
+    const name = this.#name;
+    result.then(answer, (error: unknown) => {
+      if (!(error instanceof VfioError)) return answer(this.#bug(error));
+      this.kernel.refused(process, name, error);
+      answer(error.errno);
+    });
+    return LATER;
   }
 
   #bug(error: unknown): number {

@@ -3,25 +3,32 @@
  * each is served. One row for each.
  */
 import { VfioError } from '../base/errno.ts';
-import type { OpenFile } from '../ioctl/file-table.ts';
+import { OpenFile } from '../ioctl/file-table.ts';
 import { OpenFlags } from '../ioctl/posix.ts';
 import { ioctlOf, preadOf, pwriteOf, readOf, writeOf } from '../ioctl/system-calls.ts';
 import type { Kernel } from '../ioctl/user-process.ts';
 import type { NotifiedCalls } from '../sys/notified-calls.ts';
-import { readFrom } from '../sys/other-process.ts';
+import { directoryOf, readFrom } from '../sys/other-process.ts';
 import { plainPath } from '../sys/program-files.ts';
 import type { CallName } from './call-numbers.ts';
 import type { ArgumentTest, FilterRow } from './filter.ts';
 import { RealBuffer } from './real-memory.ts';
 import type { RealProcess } from './real-process.ts';
+import type { SysfsTree } from './sysfs/sysfs-tree.ts';
 
 /** The result of a call that Linux carries out itself. No call returns it. */
 export const PROCEED = -(2 ** 30);
+/** The result of a call that is answered later. */
+export const LATER = -(2 ** 30) - 1;
 
 /** The present call, for its row. */
 export interface Served {
   readonly calls: NotifiedCalls;
   readonly kernel: Kernel;
+  /** The machine's files in /sys and /dev; null when programs see the computer's own. */
+  readonly tree: SysfsTree | null;
+  /** Answer the present call when `result` is there. @returns LATER */
+  later(result: Promise<number>): number;
   /** @throws VfioError ESRCH */
   readonly caller: RealProcess;
   /** The open file of VFIO behind a descriptor; null when it is none. */
@@ -112,11 +119,47 @@ function writePiece(file: OpenFile, { memory }: RealProcess, address: number, si
   return position === null ? writeOf(file, from, size) : pwriteOf(file, from, position, size);
 }
 
+/** A longer transfer of a file of sysfs is cut: bytes. */
+const VALUE_MAX = 65536;
+
+/** A transfer of a file of sysfs: the file alone has offsets, and a write may wait. */
+function transferValue(
+  served: Served,
+  file: OpenFile,
+  direction: Direction,
+  address: number,
+  count: number,
+  position: number | null,
+): number {
+  const { body } = file;
+  if (body.kind !== 'attribute') throw new VfioError('EINVAL', 'no file of sysfs');
+  const { memory } = served.caller;
+  const bytes = new Uint8Array(Math.min(count, VALUE_MAX));
+  const at = position ?? file.position;
+  const moved = (n: number): number => {
+    if (position === null) file.position += n;
+    return n;
+  };
+  if (direction === 'read') {
+    file.checkReadable();
+    const got = body.attribute.read(at, bytes);
+    if (got > 0 && memory.writeUpTo(address, bytes, got) < got) throw new VfioError('EFAULT', 'the memory to read into is not mapped');
+    return moved(got);
+  }
+  file.checkWritable();
+  if (memory.readUpTo(address, bytes) < bytes.length) throw new VfioError('EFAULT', 'the memory to write from is not mapped');
+  const taken = body.attribute.write(at, bytes);
+  return typeof taken === 'number' ? moved(taken) : served.later(taken.then(moved));
+}
+
 /** read, write, pread64, pwrite64 */
 const plain = (direction: Direction, positioned: boolean) => (served: Served) => {
   const { calls } = served;
   const file = served.file(calls.int(0));
   if (file === null) return PROCEED;
+  if (file.body.kind === 'attribute') {
+    return transferValue(served, file, direction, calls.argument(1), calls.argument(2), positioned ? calls.argument(3) : null);
+  }
   return transfer(file, served.caller, direction, calls.argument(1), calls.argument(2), positioned ? calls.argument(3) : null);
 };
 
@@ -138,7 +181,9 @@ const vectored = (direction: Direction, positioned: boolean) => (served: Served)
     if (size === 0) continue;
     let moved: number;
     try {
-      moved = transfer(file, caller, direction, address, size, own ? null : calls.argument(3) + done);
+      const at = own ? null : calls.argument(3) + done;
+      if (file.body.kind === 'attribute') return transferValue(served, file, direction, address, size, at);
+      moved = transfer(file, caller, direction, address, size, at);
     } catch (error) {
       if (done > 0 && error instanceof VfioError) return done;
       throw error;
@@ -149,9 +194,21 @@ const vectored = (direction: Direction, positioned: boolean) => (served: Served)
   return done;
 };
 
-/** No file of VFIO has a position to seek (linux/drivers/vfio has no llseek). */
+/** linux/fs.h */
+const Seek = { SET: 0, CURRENT: 1, END: 2 } as const;
+
+/** No file of VFIO has a position to seek (linux/drivers/vfio has no llseek); those of sysfs do. */
 function lseek(served: Served): number {
-  return served.file(served.calls.int(0)) === null ? PROCEED : ESPIPE;
+  const { calls } = served;
+  const file = served.file(calls.int(0));
+  if (file === null) return PROCEED;
+  if (file.body.kind !== 'attribute') return ESPIPE;
+  const offset = calls.argument(1);
+  const from = { [Seek.SET]: 0, [Seek.CURRENT]: file.position, [Seek.END]: file.body.attribute.content.length }[calls.unsigned(2)];
+  const to = (from ?? Number.NaN) + (offset < 2 ** 63 ? offset : offset - 2 ** 64);
+  if (!(to >= 0)) throw new VfioError('EINVAL', `lseek to ${to}`);
+  file.position = to;
+  return to;
 }
 
 const path = Buffer.alloc(PATH_MAX);
@@ -170,22 +227,54 @@ function pathAt(thread: number, address: number): string | null {
 /** Nodes that the kernel's door has. */
 const NODES = /^\/dev\/(vfio\/|iommu$)/;
 
-function openPath(served: Served, address: number, flags: number): number {
-  const { calls, kernel } = served;
-  const given = pathAt(calls.thread, address);
-  if (given === null || !given.startsWith('/')) return PROCEED;
-  const whole = plainPath(given);
-  if (!NODES.test(whole)) return PROCEED;
-  const { caller } = served;
-  const file = kernel.openPath(whole, caller.process, flags & OpenFlags.O_ACCMODE);
-  return caller.open(file, flags & OpenFlags.O_ACCMODE, (flags & OpenFlags.O_CLOEXEC) !== 0);
+/** linux/fcntl.h: x86-64 and arm64 differ in the last two. */
+const Flag = {
+  CREAT: 0o100,
+  EXCL: 0o200,
+  PATH: 0o10000000,
+  ...(process.arch === 'arm64' ? { DIRECTORY: 0o40000, NOFOLLOW: 0o100000 } : { DIRECTORY: 0o200000, NOFOLLOW: 0o400000 }),
+};
+const AT_FDCWD = -100;
+
+/** The path that the program means, from the root; null: it means none that is ours. */
+function wholePath(thread: number, directory: number, given: string): string | null {
+  if (given === '') return null;
+  if (given.startsWith('/')) return given;
+  const from = directoryOf(thread, directory === AT_FDCWD ? 'cwd' : directory);
+  return from === null ? null : `${from}/${given}`;
 }
 
-const open = (served: Served): number => openPath(served, served.calls.argument(0), served.calls.unsigned(1));
-const creat = (served: Served): number => openPath(served, served.calls.argument(0), OpenFlags.O_WRONLY);
+function openPath(served: Served, directory: number, address: number, flags: number): number {
+  const { calls, kernel, tree } = served;
+  const given = pathAt(calls.thread, address);
+  if (given === null || (flags & (Flag.PATH | Flag.DIRECTORY)) !== 0) return PROCEED;
+  const whole = wholePath(calls.thread, directory, given);
+  if (whole === null) return PROCEED;
+  const found = tree?.lookup(whole, (flags & Flag.NOFOLLOW) === 0) ?? null;
+  const access = flags & OpenFlags.O_ACCMODE;
+  const closeOnExec = (flags & OpenFlags.O_CLOEXEC) !== 0;
+  if (found?.kind === 'attribute') {
+    // Linux reads what is only bytes, and answers an O_CREAT that must not find the file.
+    if ((flags & Flag.EXCL) !== 0 || (found.attribute.constant === true && access === OpenFlags.O_RDONLY)) return PROCEED;
+    const { caller } = served;
+    const file = new OpenFile({ kind: 'attribute', attribute: tree!.openAttribute(found, flags, caller.process) });
+    file.access = access;
+    return caller.open(file, access, closeOnExec);
+  }
+  if (found === null && (flags & Flag.CREAT) !== 0 && tree?.refusesNew(whole) === true) {
+    throw new VfioError('EACCES', `${whole.slice(0, 128)} is not there, and no files are made in its directory`);
+  }
+  const node = found?.path ?? plainPath(whole);
+  if (!NODES.test(node)) return PROCEED;
+  const { caller } = served;
+  return caller.open(kernel.openPath(node, caller.process, access), access, closeOnExec);
+}
+
+const open = (served: Served): number => openPath(served, AT_FDCWD, served.calls.argument(0), served.calls.unsigned(1));
+const creat = (served: Served): number => openPath(served, AT_FDCWD, served.calls.argument(0), OpenFlags.O_WRONLY | Flag.CREAT);
 
 function openAt(served: Served, flags: number): number {
-  return openPath(served, served.calls.argument(1), flags);
+  return openPath(served, served.calls.int(0), served.calls.argument(1), flags);
 }
 
 const openat = (served: Served): number => openAt(served, served.calls.unsigned(2));

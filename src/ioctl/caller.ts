@@ -89,6 +89,8 @@ export function describeFile(file: OpenFile): string {
       return 'a virtual machine';
     case 'vm-device':
       return 'the VFIO device of a virtual machine';
+    case 'attribute':
+      return 'a file of sysfs';
     case 'null':
       return 'no file of VFIO';
   }

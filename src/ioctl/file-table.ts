@@ -38,8 +38,24 @@ export type FileBody =
   | { readonly kind: 'kvm'; readonly provider: VmProvider }
   | { readonly kind: 'vm'; readonly vm: VirtualMachine }
   | { readonly kind: 'vm-device'; readonly set: VfioFileSet }
+  /** A file of sysfs, which a real process has open. */
+  | { readonly kind: 'attribute'; readonly attribute: AttributeFile }
   /** A file of another kind: /dev/null. */
   | { readonly kind: 'null' };
+
+/** A file of sysfs: a value, or `config`. */
+export interface AttributeFile {
+  /** The bytes to read, as they were at open. */
+  readonly content: Uint8Array;
+  /** @returns the count of bytes, 0 at the end */
+  read(offset: number, into: Uint8Array): number;
+  /** @returns the count of bytes that were taken; a promise where the write waits */
+  write(offset: number, bytes: Uint8Array): number | Promise<number>;
+  /** It has offsets: `config`. A value is read and written whole. */
+  readonly isBinary: boolean;
+  /** Bytes that a process has written before this is called: an error goes to the log. */
+  writeUnseen(offset: number, bytes: Uint8Array): void;
+}
 
 /**
  * An open file description. The descriptors that `dup` makes, and those sent to another process,

@@ -86,6 +86,7 @@ export const Sys = {
   VMA_SHARED: 8,
   /** sys/inotify.h */
   IN_CLOEXEC_NONBLOCK: 0o2004000,
+  IN_MODIFY: 2,
   IN_CLOSE_WRITE: 8,
   IN_CLOSE_NOWRITE: 0x10,
   /** siginfo.h: the reason of `pidfdWait` of a program that called exit. */

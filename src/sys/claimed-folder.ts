@@ -67,12 +67,6 @@ export class ClaimedFolder implements Disposable {
     return join(this.path, inside);
   }
 
-  /** st_dev and st_ino of what is at `inside`. */
-  identity(inside: string): { readonly device: bigint; readonly inode: bigint } {
-    const { dev, ino } = lstatSync(this.place(inside), { bigint: true });
-    return { device: dev, inode: ino };
-  }
-
   /** With the directories above it; one that is there stays. */
   makeFolder(inside: string): void {
     this.#attempt(() => {

@@ -17,6 +17,16 @@ export type LaunchStep =
   | { readonly kind: 'write'; readonly path: string; readonly text: string }
   | { readonly kind: 'mkdir'; readonly path: string };
 
+/** A preparation that failed: no program was started. */
+export class FailedStep extends VfioError {
+  readonly step: LaunchStep;
+
+  constructor(error: VfioError, step: LaunchStep) {
+    super(error.code, error.message);
+    this.step = step;
+  }
+}
+
 export interface LaunchOptions {
   /** The file of the program, an absolute path. */
   readonly path: string;
@@ -112,7 +122,7 @@ function failure(result: number, at: number, { path, steps, namespaces }: Launch
   }
   if (at < 0) return what(`${path} cannot be started`);
   const step = steps[at];
-  if (step !== undefined) return what(`before ${path} starts: ${wordsOf(step).join(' ').trim()}`);
+  if (step !== undefined) return new FailedStep(what(`before ${path} starts: ${wordsOf(step).join(' ').trim()}`), step);
   switch (at - steps.length) {
     case 0:
       return what('no_new_privs');

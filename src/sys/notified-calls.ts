@@ -97,6 +97,18 @@ export class NotifiedCalls implements Disposable {
     return this.#sys.notifSend(this.#listener.number, this.#bytes, failed ? 0 : result, failed ? result : 0, 0) === 0;
   }
 
+  /**
+   * Answer the present call later: others are received in the meantime.
+   * @returns ends the call, as `answer`
+   */
+  postpone(): (result: number) => void {
+    const call = this.#bytes.slice();
+    return (result) => {
+      if (this.#listener.closed) return;
+      this.#sys.notifSend(this.#listener.number, call, Math.max(result, 0), Math.min(result, 0), 0);
+    };
+  }
+
   /** Let the kernel carry out the call. */
   proceed(): void {
     this.#sys.notifSend(this.#listener.number, this.#bytes, 0, 0, Sys.NOTIF_CONTINUE);

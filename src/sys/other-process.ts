@@ -105,6 +105,19 @@ function transferred(result: number, pid: number): number {
   return checked(result, `the memory of process ${pid}`);
 }
 
+/**
+ * The absolute path behind a descriptor of a thread, or of its working directory, in the thread's
+ * own mounts. No file system is asked. Null when it has none.
+ */
+export function directoryOf(thread: number, fd: number | 'cwd'): string | null {
+  try {
+    const path = readlinkSync(fd === 'cwd' ? `/proc/${thread}/cwd` : `/proc/${thread}/fd/${fd}`);
+    return path.startsWith('/') ? path : null;
+  } catch {
+    return null;
+  }
+}
+
 /** The process (thread group) of a thread. @throws VfioError ESRCH */
 export function processOfThread(thread: number): number {
   try {

@@ -21,9 +21,6 @@ import { busPath, driverPath, functionPath, groupPath, modulePath, rootBusPath }
 const VFIO_MAJOR = 246;
 const VFIO_DEV_MAJOR = 245;
 
-/** iommufd; linux/drivers/iommu/iommufd/main.c */
-export const IOMMU_NODE = '/dev/iommu';
-
 /** Modules of VFIO, and the parameters that the engine does not have, with their values. */
 const modules: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   vfio: { enable_unsafe_noiommu_mode: 'N' },
@@ -62,9 +59,7 @@ export function machineLayout(machine: Machine, { cpus }: LayoutOptions): Layout
   addSlots(layout, machine, functions);
   addGroups(layout, [...machine.groups.values()]);
   addModules(layout, machine);
-  layout.node(IOMMU_NODE, 0o660, 0);
   for (const { path, mode, uid } of machine.nodes) layout.node(path, mode, uid);
-  layout.folder('/dev/vfio/devices');
   // A program that finds a function here finds all of its files.
   for (const fn of functions) layout.link(`/sys/bus/pci/devices/${fn.bdf}`, functionPath(fn));
   return layout;
@@ -126,6 +121,7 @@ function addVfioDevice(layout: Layout, fn: PciFunction, index: number): void {
   layout.folder(`${at}/power`);
 }
 
+/** MAJOR, MINOR and DEVNAME of a node, for udev. */
 const deviceEvent = (major: number, minor: number, name: string): string => `MAJOR=${major}\nMINOR=${minor}\nDEVNAME=${name}\n`;
 
 function addBus(layout: Layout, machine: Machine, functions: readonly PciFunction[]): void {

@@ -18,15 +18,18 @@ export class OpenAttribute {
   readonly #attribute: Attribute;
   readonly #limit: number;
   readonly #settle: () => void;
+  readonly #failed: (error: unknown) => void;
 
   /**
    * @param privileged the process may do what root may
    * @param settle brings the files of the machine up to date
+   * @param failed gets the error of a write that has returned already
    */
-  constructor(path: string, attribute: Attribute, privileged: boolean, settle: () => void) {
+  constructor(path: string, attribute: Attribute, privileged: boolean, settle: () => void, failed: (error: unknown) => void) {
     this.path = path;
     this.#attribute = attribute;
     this.#settle = settle;
+    this.#failed = failed;
     this.#limit = privileged ? Number.POSITIVE_INFINITY : PUBLIC_CONFIG;
     this.content = this.#content();
   }
@@ -37,7 +40,6 @@ export class OpenAttribute {
     return this.#attribute.binary === undefined ? shown : shown.subarray(0, this.#limit);
   }
 
-  /** `config`: the registers are read anew at each read, at any offset. */
   get isBinary(): boolean {
     return this.#attribute.binary !== undefined;
   }
@@ -77,6 +79,29 @@ export class OpenAttribute {
         throw error;
       },
     );
+  }
+
+  /**
+   * Bytes that a process has written through a descriptor of its own choice, as a shell does for
+   * `echo 1 > FILE`: a value for each line.
+   */
+  writeUnseen(offset: number, bytes: Uint8Array): void {
+    const { binary } = this.#attribute;
+    if (binary !== undefined) {
+      binary.write(offset, bytes);
+      return;
+    }
+    for (const line of Buffer.from(bytes)
+      .toString('latin1')
+      .split('\n')
+      .filter((each) => each !== '')) {
+      try {
+        const done = this.write(0, Buffer.from(line, 'latin1'));
+        if (typeof done !== 'number') done.catch(this.#failed);
+      } catch (error) {
+        this.#failed(error);
+      }
+    }
   }
 
   #done(count: number): number {

@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { PF, sriovRig, VF0 } from '../../../tests/kit/sriov-rig.ts';
@@ -30,8 +30,7 @@ class Rig implements Disposable {
   text = (path: string) => readFileSync(this.place(path), 'latin1');
 
   open(path: string, flags: number, opener = ME) {
-    const { dev, ino } = statSync(this.place(path), { bigint: true });
-    const file = this.tree.lookup(dev, ino);
+    const file = this.tree.lookup(path);
     if (file?.kind !== 'attribute') throw new Error(`${path} is ${file?.kind}`);
     return this.tree.openAttribute(file, flags, opener);
   }
@@ -99,11 +98,34 @@ describe('the folder of a machine', () => {
     using rig = new Rig(sriovRig().machine);
     const { id } = rig.machine.function(PF).group!;
     for (const path of ['/dev/vfio/vfio', `/dev/vfio/${id}`, '/dev/iommu']) {
-      const stat = lstatSync(rig.place(path), { bigint: true });
+      const stat = lstatSync(rig.place(path));
       expect(stat.isCharacterDevice()).toBe(true);
-      expect(rig.tree.lookup(stat.dev, stat.ino)).toEqual({ kind: 'node', path });
+      expect(rig.tree.lookup(path)).toEqual({ kind: 'node', path });
     }
     expect(lstatSync(rig.place(`/dev/vfio/${id}`)).mode & 0o777).toBe(0o600);
+  });
+
+  it('finds files by every way that leads there', () => {
+    using rig = new Rig(sriovRig().machine);
+    const path = '/sys/devices/pci0000:00/0000:00:01.0/0000:01:00.0/driver_override';
+    const { id } = rig.machine.function(PF).group!;
+    const ways = [
+      path,
+      device(PF, 'driver_override'),
+      `/sys//bus/./pci/devices/../devices/${PF}/driver_override`,
+      // From where a link leads, not from where it is.
+      `/sys/bus/pci/devices/${PF}/../${PF}/driver_override`,
+      `/sys/kernel/iommu_groups/${id}/devices/${PF}/driver_override`,
+      `/sys/bus/pci/drivers/vfio-pci/${PF}/subsystem/devices/${PF}/driver_override`,
+    ];
+    for (const way of ways) expect(rig.tree.lookup(way)?.path, way).toBe(path);
+    const others = ['/', '/sys', '/sys/block/vda', device(PF), `${path}/x`, '/sys/../../dev/null'];
+    for (const other of others) expect(rig.tree.lookup(other), other).toBe(null);
+    expect(rig.tree.lookup('/../dev/vfio/vfio')).toEqual({ kind: 'node', path: '/dev/vfio/vfio' });
+    expect(rig.tree.lookup(device(PF, 'driver/bind'), false)?.kind).toBe('attribute');
+    expect(rig.tree.lookup(device(PF), false)).toBe(null);
+    const asked = [device(PF, 'new'), '/dev/vfio/new', '/sys/bus/pci/drivers/vfio-pci/../new', path, '/sys/new', '/tmp/new', '/dev/new'];
+    expect(asked.map((each) => rig.tree.refusesNew(each))).toEqual([true, true, true, false, false, false, false]);
   });
 
   it('is gone with the tree', () => {

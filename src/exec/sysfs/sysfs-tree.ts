@@ -5,12 +5,13 @@
  */
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { textOf } from '../../base/foreign.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import { ClaimedFolder } from '../../sys/claimed-folder.ts';
 import { type HostPaths, hostPaths } from '../../sys/host-paths.ts';
 import type { Attribute } from './attribute.ts';
 import type { Entry, Layout } from './layout.ts';
-import { IOMMU_NODE, machineLayout } from './machine-layout.ts';
+import { machineLayout } from './machine-layout.ts';
 import { type MountCall, type MountOptions, mountCalls, type View } from './mounts.ts';
 import { OpenAttribute } from './open-attribute.ts';
 import { rootBusPath } from './sysfs-paths.ts';
@@ -25,7 +26,7 @@ export interface Opener {
 export type TreeFile =
   /** A device node: its path is the one that `KernelDoor.openPath` knows. */
   | { readonly kind: 'node'; readonly path: string }
-  /** A file of sysfs whose content or writes are the machine's. */
+  /** A file of sysfs. */
   | { readonly kind: 'attribute'; readonly path: string; readonly attribute: Attribute };
 
 /** open(2): O_ACCMODE, O_RDONLY, O_WRONLY */
@@ -33,8 +34,13 @@ const ACCESS_MODE = 3;
 const READ_ONLY = 0;
 const WRITE_ONLY = 1;
 
+/** iommufd; linux/drivers/iommu/iommufd/main.c */
+const IOMMU_NODE = '/dev/iommu';
+/** linux/namei.h: more links on a way are ELOOP. */
+const LINKS_MAX = 40;
+
 /** Directories that a program sees as the machine has them, instead of the host's. */
-const replaced = [
+const replaced: readonly string[] = [
   '/sys/bus/pci',
   '/sys/kernel/iommu_groups',
   '/sys/class/vfio',
@@ -53,19 +59,15 @@ const replaced = [
 
 interface Made {
   readonly entry: Entry;
-  readonly inode: bigint;
   readonly content: string | null;
 }
 
 export class SysfsTree implements Disposable {
-  /** st_dev of its files. */
-  readonly device: bigint;
   readonly #machine: Machine;
   readonly #uid: number;
   readonly #folder: ClaimedFolder;
   readonly #host: HostPaths;
   readonly #made = new Map<string, Made>();
-  readonly #byInode = new Map<bigint, TreeFile>();
   readonly #owns: Cleanup;
   #isStale = false;
 
@@ -75,7 +77,6 @@ export class SysfsTree implements Disposable {
     this.#folder = folder;
     this.#host = host;
     this.#owns = owns;
-    this.device = folder.identity('/').device;
     owns.use(machine.on(() => this.#changed()));
     this.settle();
   }
@@ -98,7 +99,7 @@ export class SysfsTree implements Disposable {
       target,
       isFolder: true,
     }));
-    views.push({ source: this.#folder.place(IOMMU_NODE), target: IOMMU_NODE, isFolder: false });
+    if (this.#made.has(IOMMU_NODE)) views.push({ source: this.#folder.place(IOMMU_NODE), target: IOMMU_NODE, isFolder: false });
     return mountCalls(views, this.#keptDevices(), this.#folder, this.#host, options);
   }
 
@@ -125,9 +126,53 @@ export class SysfsTree implements Disposable {
     );
   }
 
-  /** The file with that inode on the file system `device`; null for a file that is only bytes. */
-  lookup(device: bigint, inode: bigint): TreeFile | null {
-    return device === this.device ? (this.#byInode.get(inode) ?? null) : null;
+  /**
+   * The file that a program finds at an absolute path, as the kernel walks there: over the links of
+   * the machine, and with `..` from where they lead. Null for a file of the computer's, and for a
+   * directory. No file system is asked: it could make this thread wait.
+   *
+   * @param follow false: the last name is not followed when it is a link
+   */
+  lookup(path: string, follow = true): TreeFile | null {
+    const at = this.#walk(path, follow);
+    const found = at === null ? undefined : this.#made.get(at);
+    return found === undefined ? null : treeFile(at!, found.entry);
+  }
+
+  /** Whether `path` would be a new file in a directory of the machine's, where Linux makes none. */
+  refusesNew(path: string): boolean {
+    const end = path.lastIndexOf('/');
+    const folder = this.#walk(path.slice(0, end), true);
+    return (
+      folder !== null &&
+      [...this.#rootBuses(), ...replaced].some((view) => `${folder}/`.startsWith(`${view}/`)) &&
+      this.#walk(path, false) === null
+    );
+  }
+
+  /** The place where the way of `path` ends; null when it leaves the machine's files. */
+  #walk(path: string, follow: boolean): string | null {
+    const names = path.split('/').reverse();
+    let at = '';
+    for (let links = 0; names.length > 0; ) {
+      const name = names.pop()!;
+      if (name === '' || name === '.') continue;
+      if (name === '..') {
+        at = at.slice(0, Math.max(at.lastIndexOf('/'), 0));
+        continue;
+      }
+      const next = `${at}/${name}`;
+      const entry = this.#made.get(next)?.entry;
+      if (entry === undefined) return null;
+      const isLast = names.every((rest) => rest === '');
+      if (entry.kind !== 'link' || (isLast && !follow)) {
+        at = next;
+        continue;
+      }
+      if (++links > LINKS_MAX) return null;
+      names.push(...entry.to.split('/').reverse());
+    }
+    return at;
   }
 
   /**
@@ -149,8 +194,13 @@ export class SysfsTree implements Disposable {
         `${path} has mode ${attribute.mode.toString(8)} and belongs to uid ${this.#uid}; process ${opener.pid} is uid ${opener.uid}`,
       );
     }
-    const open = new OpenAttribute(path, attribute, isOwner, () => this.settle());
-    return open;
+    const failed = (error: unknown) => {
+      const { events } = this.#machine.context;
+      const why =
+        error instanceof VfioError ? `${error.code}: ${error.message}${error.fix === undefined ? '' : `. ${error.fix}`}` : textOf(error);
+      events.note('error', `sysfs ${path}`, `a write to ${path} failed after it had returned: ${why}`);
+    };
+    return new OpenAttribute(path, attribute, isOwner, () => this.settle(), failed);
   }
 
   #changed(): void {
@@ -171,10 +221,9 @@ export class SysfsTree implements Disposable {
 
   /** The newest first, so that folders are empty when their turn comes. */
   #remove(wanted: Layout['entries']): void {
-    for (const [path, { entry, inode }] of [...this.#made].reverse()) {
+    for (const [path, { entry }] of [...this.#made].reverse()) {
       if (isSame(entry, wanted.get(path))) continue;
       this.#folder.remove(path);
-      this.#byInode.delete(inode);
       this.#made.delete(path);
     }
   }
@@ -197,10 +246,7 @@ export class SysfsTree implements Disposable {
       case 'file':
         content = this.#makeFile(path, entry.attribute, made ?? null);
     }
-    const inode = made?.inode ?? this.#folder.identity(path).inode;
-    this.#made.set(path, { entry, inode, content });
-    const file = treeFile(path, entry);
-    if (file !== null) this.#byInode.set(inode, file);
+    this.#made.set(path, { entry, content });
   }
 
   /**
@@ -231,7 +277,7 @@ function isSame(a: Entry, b: Entry | undefined): boolean {
 
 function treeFile(path: string, entry: Entry): TreeFile | null {
   if (entry.kind === 'node') return { kind: 'node', path };
-  if (entry.kind !== 'file' || entry.attribute.constant === true) return null;
+  if (entry.kind !== 'file') return null;
   return { kind: 'attribute', path, attribute: entry.attribute };
 }
 
