@@ -278,8 +278,11 @@ const TYPE = 0x3b00;
  * @throws VfioError ENOTTY for a request that does not exist
  */
 export function iommufdIoctl(iommufd: Iommufd, request: number, caller: Caller, user: UserBuffer): number {
-  const row = (request & ~0xff) === TYPE ? rows[request & 0xff] : undefined;
-  if (row === undefined) throw new VfioError('ENOTTY', `request 0x${request.toString(16)} means nothing to an iommufd`);
+  const row = rows[request & 0xff];
+  // A number that exists is looked up before the rest of the request is.
+  if (row !== undefined && request >>> 8 !== TYPE >>> 8) user.viewIn(0, 4);
+  if (row === undefined || request >>> 8 !== TYPE >>> 8)
+    throw new VfioError('ENOTTY', `request 0x${request.toString(16)} means nothing to an iommufd`);
   const sized = sizedRequest(user, row.least, row.size, row.name);
   try {
     row.run(iommufd, sized.view, caller);

@@ -8,7 +8,7 @@
 
 import { BusError } from '../abi/bus-error.ts';
 import type { RegionMapping } from '../abi/device.ts';
-import { Access, WINDOW_BYTES } from '../abi/memory.ts';
+import { Access, type Memory, WINDOW_BYTES } from '../abi/memory.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Protection, Segment } from '../engine/dma/address-space.ts';
 import type { Process } from '../engine/dma/process.ts';
@@ -57,6 +57,13 @@ export class ProcessMemory {
   /** Areas mapped by this class. */
   get areas(): number {
     return this.#bars.size + this.#anonymous.size;
+  }
+
+  /** MAP_SHARED of a memfd. @throws VfioError EINVAL past the end of the file */
+  mapFile(memory: Memory, offset: number, length: number, prot: Protection): number {
+    const address = Number(this.process.addressSpace.map(memory, { prot, offset, size: length }));
+    this.#anonymous.set(address, { size: roundUp(length, this.process.pageSize), prot, shared: true });
+    return address;
   }
 
   /** @throws VfioError ENOMEM, EINVAL */

@@ -103,6 +103,18 @@ export class UserProcess implements Caller, Disposable {
     });
   }
 
+  /**
+   * memfd_create(2) and ftruncate(2): a descriptor of a file of `bytes` zeroes, rounded up to whole
+   * pages, which `mmap` takes and which IOAS_MAP_FILE maps for devices.
+   */
+  memfd(bytes: number): number {
+    return this.#call('memfd_create', () => {
+      this.files.reserve();
+      const memory = this.process.allocate(bytes);
+      return this.files.install(new OpenFile({ kind: 'memory', memory }, () => memory[Symbol.dispose]()), false);
+    });
+  }
+
   /** close(2): 0, or -EBADF. */
   close(fd: number): number {
     return this.#call('close', () => {
@@ -181,6 +193,9 @@ export class UserProcess implements Caller, Disposable {
       if ((flags & MapFlags.ANONYMOUS) !== 0) {
         return this.memory.mapAnonymous(length, (prot & 3) as 0 | 1 | 2 | 3, type !== MapFlags.PRIVATE);
       }
+      const { body } = this.files.get(fd);
+      if (body.kind === 'memory' && type !== MapFlags.PRIVATE)
+        return this.memory.mapFile(body.memory, at, length, (prot & 3) as 0 | 1 | 2 | 3);
       const mapping = mapOf(this.files.get(fd), at, Math.ceil(length / page) * page, prot, type !== MapFlags.PRIVATE);
       return this.memory.mapRegion(mapping, (prot & 3) as 0 | 1 | 2 | 3);
     });

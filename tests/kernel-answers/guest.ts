@@ -100,9 +100,13 @@ export class Guest implements Disposable {
     this.door = new KernelDoor(this.machine, { onRefusal });
   }
 
-  /** A process like the asking program's: root, every capability, 8 MiB of locked memory. */
-  subject(bdf: string): Subject {
-    const process = Process.root({ pid: 100, memlockLimit: 8 * 1024 * 1024, allocate: HeapMemory.allocate });
+  /**
+   * A process like the asking program's: root, every capability, 8 MiB of locked memory; or an
+   * ordinary user.
+   */
+  subject(bdf: string, uid = 0): Subject {
+    const options = { pid: 100, memlockLimit: 8 * 1024 * 1024, allocate: HeapMemory.allocate };
+    const process = uid === 0 ? Process.root(options) : Process.user({ ...options, uid });
     const group = this.machine.function(bdf).group!;
     return { user: this.door.process(process), clock: this.clock, groupPath: `/dev/vfio/${group.id}`, bdf };
   }

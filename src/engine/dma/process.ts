@@ -3,7 +3,7 @@
  * makes them from socket credentials and /proc.
  */
 
-import type { Access, MemoryAllocator } from '../../abi/memory.ts';
+import type { Access, DirectMemory, MemoryAllocator } from '../../abi/memory.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
@@ -123,6 +123,18 @@ export class Process implements Disposable {
   /** A synthetic process without privileges: uid 1000, no capability, the default limit. */
   static user(options: Partial<ProcessOptions> = {}): Process {
     return new Process({ pid: 1000, uid: 1000, ...options });
+  }
+
+  /**
+   * Fresh zeroed memory that is nowhere mapped, as in a memfd. The caller disposes of it.
+   *
+   * @throws VfioError EINVAL for a size of no bytes; ENOMEM when this process was made without an
+   * allocator
+   */
+  allocate(bytes: number): DirectMemory {
+    if (!Number.isSafeInteger(bytes) || bytes <= 0) throw new VfioError('EINVAL', `a memory of ${bytes} bytes`);
+    if (this.#allocate === undefined) throw new VfioError('ENOMEM', `process ${this.pid} was made without an allocator for memory`);
+    return this.#allocate(Math.ceil(bytes / this.pageSize) * this.pageSize);
   }
 
   /**

@@ -1,0 +1,113 @@
+/**
+ * Linux 7.3's answers to iommufd and to devices' own nodes against ours, line by line, as in
+ * replay.test.ts.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { EDU, Guest, NVME } from './guest.ts';
+import { LimitQuestions, ManyQuestions, ProcessQuestions, UserQuestions } from './iommufd/ask-accounts.ts';
+import { BindQuestions } from './iommufd/ask-bind.ts';
+import { IoasQuestions } from './iommufd/ask-ioas.ts';
+import { LifeQuestions } from './iommufd/ask-life.ts';
+import { OptionQuestions } from './iommufd/ask-opt.ts';
+import { SizesQuestions } from './iommufd/ask-sizes.ts';
+import type { IommufdAsker, IommufdSubject } from './iommufd/asker.ts';
+
+interface Replay {
+  readonly file: string;
+  readonly Questions: new (subject: IommufdSubject) => IommufdAsker;
+  /** The asking process is an ordinary user. */
+  readonly unprivileged?: true;
+}
+
+const replays: readonly Replay[] = [
+  { file: 'iommufd-sizes.txt', Questions: SizesQuestions },
+  { file: 'iommufd-bind-edu.txt', Questions: BindQuestions },
+  { file: 'iommufd-ioas.txt', Questions: IoasQuestions },
+  { file: 'iommufd-opt.txt', Questions: OptionQuestions },
+  { file: 'iommufd-life.txt', Questions: LifeQuestions },
+  { file: 'iommufd-limits.txt', Questions: LimitQuestions },
+  { file: 'iommufd-many.txt', Questions: ManyQuestions },
+  { file: 'iommufd-process.txt', Questions: ProcessQuestions },
+  { file: 'iommufd-user.txt', Questions: UserQuestions, unprivileged: true },
+];
+
+/** Lines about calls that the door does not have, or about the file system of the guest. */
+const notAsked: readonly RegExp[] = [
+  /^[^ ]+ mode [0-7]+ rdev /,
+  /^lseek/,
+  /\) exec -> /,
+  /^F_GETFL /,
+  /^fsync\(/,
+  /^ {2}VmPin:/,
+  /^ {2}(?:pos|flags|mnt_id|ino|eventfd-[a-z]+|size|count|exp_name|name):\t/,
+];
+
+/**
+ * The address that the kernel picks for more than one page depends on the physical pages it has.
+ */
+const withoutPick = (line: string) => line.replace(/^(IOAS_MAP pick (?:48 pages|4 MiB) -> 0) \[32\]=0x[0-9a-f]+$/, '$1 [32]=PICKED');
+
+/** Requests whose engine side is under way. */
+const notYet = /^FAULT_QUEUE_ALLOC(?: size=\d+ zero body)? -> 0/;
+
+/** The kernel's lines, without its log and without what is not asked. */
+function kernelLines(file: string): string[] {
+  const text = readFileSync(join(import.meta.dirname, 'linux-7.3', file), 'utf8');
+  const [answers] = text.split(/^(?:# kernel log:|@EXIT)/m);
+  return answers!
+    .trimEnd()
+    .split('\n')
+    .filter((line) => !notAsked.some((pattern) => pattern.test(line)))
+    .map((line) => line.replace(/^(fdinfo of .*): link ".*"$/, '$1').replace(/made in [0-9.]+ s/, 'made in SECONDS s'))
+    .map(withoutPick);
+}
+
+function answers({ Questions, unprivileged }: Replay): string[] {
+  using guest = new Guest();
+  const { machine } = guest;
+  const node = (bdf: string) => `/dev/vfio/devices/vfio${machine.function(bdf).vfioIndex}`;
+  const { user, clock, groupPath, bdf } = guest.subject(EDU, unprivileged === true ? 1000 : 0);
+  const giveNodes = () => {
+    for (const path of [node(EDU), '/dev/iommu']) machine.chownNode(path, 1000);
+  };
+  const questions = new Questions({ user, clock, groupPath, bdf, cdev: node(EDU), cdev2: node(NVME), giveNodes });
+  questions.ask();
+  user.exit();
+  guest.clock.advance(5000);
+  const { group, vfio } = machine.function(EDU);
+  const left = {
+    bugs: guest.errors,
+    areas: user.memory.areas,
+    locked: user.process.lockedBytes,
+    group: [group!.file, group!.owner, group!.domain],
+    open: vfio!.openCount,
+  };
+  expect(left).toEqual({ bugs: [], areas: 0, locked: 0, group: [null, null, null], open: 0 });
+  return questions.lines.map(withoutPick);
+}
+
+const count = { compared: 0, equal: 0 };
+
+function compare(theirs: readonly string[], ours: readonly string[]): string[] {
+  const differences: string[] = [];
+  for (let i = 0; i < Math.max(theirs.length, ours.length); i++) {
+    const isAnswer = !theirs[i]?.startsWith('#');
+    if (isAnswer) count.compared++;
+    if (theirs[i] !== ours[i] && notYet.test(theirs[i] ?? '')) continue;
+    if (theirs[i] !== ours[i]) differences.push(`${i + 1}: Linux: ${theirs[i]} | ours: ${ours[i]}`);
+    else if (isAnswer) count.equal++;
+  }
+  return differences;
+}
+
+describe("a real kernel's answers to iommufd (Linux 7.3)", () => {
+  it.each(replays)('B.5 $file: same return, errno and bytes', (replay) => {
+    expect(compare(kernelLines(replay.file), answers(replay))).toEqual([]);
+  });
+
+  afterAll(() => {
+    console.log(`kernel answers, iommufd: ${count.compared} compared with Linux 7.3, ${count.equal} equal`);
+  });
+});
