@@ -108,3 +108,61 @@ export const IommuHwptGetDirtyBitmap = struct('iommu_hwpt_get_dirty_bitmap', 48,
   data: 'u64',
 });
 export const IommuIoasChangeProcess = struct('iommu_ioas_change_process', 8, { size: 'u32', reserved: 'u32' });
+export const IommuHwptInvalidate = struct('iommu_hwpt_invalidate', 32, {
+  size: 'u32',
+  hwpt_id: 'u32',
+  data_uptr: 'u64',
+  data_type: 'u32',
+  entry_len: 'u32',
+  entry_num: 'u32',
+  reserved: 'u32',
+});
+export const IommuFaultAlloc = struct('iommu_fault_alloc', 16, { size: 'u32', flags: 'u32', out_fault_id: 'u32', out_fault_fd: 'u32' });
+export const IommuViommuAlloc = struct('iommu_viommu_alloc', 40, {
+  size: 'u32',
+  flags: 'u32',
+  type: 'u32',
+  dev_id: 'u32',
+  hwpt_id: 'u32',
+  out_viommu_id: 'u32',
+  data_len: 'u32',
+  reserved: 'u32',
+  data_uptr: 'u64',
+});
+export const IommuVdeviceAlloc = struct('iommu_vdevice_alloc', 24, {
+  size: 'u32',
+  viommu_id: 'u32',
+  dev_id: 'u32',
+  out_vdevice_id: 'u32',
+  virt_id: 'u64',
+});
+export const IommuVeventqAlloc = struct('iommu_veventq_alloc', 32, {
+  size: 'u32',
+  flags: 'u32',
+  viommu_id: 'u32',
+  type: 'u32',
+  veventq_depth: 'u32',
+  out_veventq_id: 'u32',
+  out_veventq_fd: 'u32',
+  reserved: 'u32',
+});
+export const IommuHwQueueAlloc = struct('iommu_hw_queue_alloc', 40, {
+  size: 'u32',
+  flags: 'u32',
+  viommu_id: 'u32',
+  type: 'u32',
+  index: 'u32',
+  out_hw_queue_id: 'u32',
+  nesting_parent_iova: 'u64',
+  length: 'u64',
+});
+/** `length` goes in as the range, and comes back as the bytes that lie together. */
+export const IommuIoasNoiommuGetPa = struct('iommu_ioas_noiommu_get_pa', 40, {
+  size: 'u32',
+  flags: 'u32',
+  ioas_id: 'u32',
+  reserved: 'u32',
+  iova: 'u64',
+  length: 'u64',
+  out_phys: 'u64',
+});

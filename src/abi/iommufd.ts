@@ -36,6 +36,9 @@ export const IoasMapFlags = { FIXED_IOVA: 1, WRITEABLE: 2, READABLE: 4 } as cons
 /** Flags of HWPT_ALLOC. */
 export const IommuHwptAllocFlags = { NEST_PARENT: 1, DIRTY_TRACKING: 2, FAULT_ID_VALID: 4, PASID: 8 } as const;
 
+/** Kinds of hardware in GET_HW_INFO, enum iommu_hw_info_type. */
+export const IommuHwInfoType = { NONE: 0, INTEL_VTD: 1, ARM_SMMUV3: 2 } as const;
+
 /** Options of IOMMU_OPTION, and what is done with them. */
 export const IommuOption = { RLIMIT_MODE: 0, HUGE_PAGES: 1 } as const;
 export const IommuOptionOp = { SET: 0, GET: 1 } as const;

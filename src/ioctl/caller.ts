@@ -77,6 +77,8 @@ export function describeFile(file: OpenFile): string {
       return 'an eventfd';
     case 'iommufd':
       return 'an iommufd';
+    case 'fault-queue':
+      return 'a queue of page requests';
     case 'memory':
       return 'a file of memory';
     case 'dmabuf':

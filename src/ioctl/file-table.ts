@@ -8,6 +8,7 @@ import type { DirectMemory } from '../abi/memory.ts';
 import { VfioError } from '../base/errno.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { Container } from '../engine/dma/container.ts';
+import type { FaultQueue } from '../engine/iommufd/fault-queue.ts';
 import type { Iommufd } from '../engine/iommufd/iommufd.ts';
 import type { CdevFile } from '../engine/machine/cdev-file.ts';
 import type { GroupFile } from '../engine/machine/group-file.ts';
@@ -28,6 +29,8 @@ export type FileBody =
   | { readonly kind: 'real-eventfd'; readonly events: InterruptSink & InterruptSource }
   /** /dev/iommu. */
   | { readonly kind: 'iommufd'; readonly iommufd: Iommufd }
+  /** The page requests of an iommufd. */
+  | { readonly kind: 'fault-queue'; readonly queue: FaultQueue }
   /** A memfd, or a file of tmpfs. */
   | { readonly kind: 'memory'; readonly memory: DirectMemory }
   /** Ranges of a BAR, from FEATURE DMA_BUF. */

@@ -28,6 +28,10 @@ const getStatus: GroupHandler = (group, _caller, user) => {
 const setContainer: GroupHandler = (group, caller, user) => {
   const fd = user.viewIn(0, 4).getInt32(0, true);
   const file = caller.files.get(fd);
+  if (file.body.kind === 'iommufd') {
+    group.setIommufd(file.body.iommufd);
+    return 0;
+  }
   if (file.body.kind !== 'container') {
     if ((group.status() & GroupFlags.CONTAINER_SET) !== 0) throw new VfioError('EINVAL', 'the group has a container already');
     throw new VfioError('EBADFD', `descriptor ${fd} is not a container but ${describeFile(file)}`);

@@ -6,10 +6,13 @@
 import { IommufdCommand, IommuHwptAllocFlags, IommuOption, IommuOptionOp, VfioIoasOp } from '../abi/iommufd.ts';
 import {
   IommuDestroy,
+  IommuFaultAlloc,
   IommuHwInfo,
   IommuHwptAlloc,
   IommuHwptGetDirtyBitmap,
+  IommuHwptInvalidate,
   IommuHwptSetDirtyTracking,
+  IommuHwQueueAlloc,
   IommuIoasAlloc,
   IommuIoasAllowIovas,
   IommuIoasChangeProcess,
@@ -17,19 +20,25 @@ import {
   IommuIoasIovaRanges,
   IommuIoasMap,
   IommuIoasMapFile,
+  IommuIoasNoiommuGetPa,
   IommuIoasUnmap,
   IommuIovaRange,
   IommuOptionStruct,
+  IommuVdeviceAlloc,
+  IommuVeventqAlloc,
   IommuVfioIoas,
+  IommuViommuAlloc,
 } from '../abi/iommufd-structs.ts';
 import { U64_MAX } from '../base/check.ts';
 import { viewOf } from '../base/data-view.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Iommufd } from '../engine/iommufd/iommufd.ts';
 import { type Caller, describeFile } from './caller.ts';
+import { OpenFile } from './file-table.ts';
+import { iommufdCompatIoctls } from './iommufd-compat-ioctls.ts';
 import type { UserMemoryWindow } from './process-memory.ts';
 import { sizedRequest } from './sized-request.ts';
-import type { UserBuffer } from './user-buffer.ts';
+import type { IoctlArgument, UserBuffer } from './user-buffer.ts';
 
 /** @param view the structure; what is written into it goes back to the caller */
 type Run = (iommufd: Iommufd, view: DataView<ArrayBuffer>, caller: Caller) => void;
@@ -135,9 +144,7 @@ const vfioIoas: Run = (iommufd, view) => {
   if (op === VfioIoasOp.SET) iommufd.setCompat(ioas_id);
   else if (op === VfioIoasOp.CLEAR) iommufd.setCompat(null);
   else if (op !== VfioIoasOp.GET) throw unsupported(`operation ${op} of VFIO_IOAS`);
-  else if (iommufd.compat === null)
-    throw new VfioError('ENODEV', 'no IOAS stands for a container', { fix: 'Set one first (VFIO_IOAS with SET).' });
-  else IommuVfioIoas.ioas_id.set(view, 0, iommufd.objects.idOf(iommufd.compat));
+  else IommuVfioIoas.ioas_id.set(view, 0, iommufd.compatId());
 };
 
 const changeProcess: Run = (iommufd, view, { process }) => {
@@ -234,15 +241,63 @@ const getDirtyBitmap: Run = (iommufd, view, caller) => {
   (room as UserMemoryWindow | null)?.commit();
 };
 
-/**
- * Requests of things that this IOMMU does not have. Their first check is whether the object is
- * there.
- */
-const absent =
-  (what: string, kind: 'ENOENT' | 'EOPNOTSUPP' | 'EINVAL'): Run =>
-  () => {
-    throw new VfioError(kind, `this IOMMU has no ${what}`);
-  };
+/** The descriptor closes on exec. */
+const faultQueueAlloc: Run = (iommufd, view, { files }) => {
+  if (IommuFaultAlloc.flags.get(view, 0) !== 0) throw unsupported('a flag of FAULT_QUEUE_ALLOC');
+  files.reserve();
+  const queue = iommufd.allocFaultQueue();
+  IommuFaultAlloc.out_fault_id.set(view, 0, iommufd.objects.idOf(queue));
+  IommuFaultAlloc.out_fault_fd.set(view, 0, files.install(new OpenFile({ kind: 'fault-queue', queue }, () => queue.close()), true));
+};
+
+/** `entry_num` becomes the number of entries that were done, in every case. */
+const hwptInvalidate: Run = (iommufd, view) => {
+  const { hwpt_id, data_uptr, entry_len, entry_num, reserved } = IommuHwptInvalidate.decode(view);
+  IommuHwptInvalidate.entry_num.set(view, 0, 0);
+  checkReserved(reserved, 'HWPT_INVALIDATE');
+  if (entry_num > 0 && (data_uptr === 0n || entry_len === 0)) throw new VfioError('EINVAL', 'HWPT_INVALIDATE: entries without data');
+  iommufd.invalidate(hwpt_id);
+};
+
+/** No IOMMU here has virtual ones. @see iommufd_viommu_alloc_ioctl() */
+const viommuAlloc: Run = (iommufd, view) => {
+  const { flags, type, dev_id } = IommuViommuAlloc.decode(view);
+  if (flags !== 0 || type === 0) throw unsupported('a flag, or no type, of VIOMMU_ALLOC');
+  iommufd.objects.get(dev_id, 'device');
+  throw new VfioError('EOPNOTSUPP', 'this IOMMU has no virtual ones');
+};
+
+/** The objects of a virtual IOMMU, of which there is none. */
+const vdeviceAlloc: Run = (_iommufd, view) => {
+  throw noViommu(IommuVdeviceAlloc.viommu_id.get(view, 0));
+};
+
+const veventqAlloc: Run = (_iommufd, view) => {
+  const { flags, viommu_id, type, veventq_depth } = IommuVeventqAlloc.decode(view);
+  if (flags !== 0 || type === 0) throw unsupported('a flag, or no type, of VEVENTQ_ALLOC');
+  if (veventq_depth === 0) throw new VfioError('EINVAL', 'VEVENTQ_ALLOC: a queue of no entries');
+  throw noViommu(viommu_id);
+};
+
+const hwQueueAlloc: Run = (_iommufd, view) => {
+  const { flags, viommu_id, type, nesting_parent_iova, length } = IommuHwQueueAlloc.decode(view);
+  if (flags !== 0 || type === 0) throw unsupported('a flag, or no type, of HW_QUEUE_ALLOC');
+  if (length === 0n) throw new VfioError('EINVAL', 'HW_QUEUE_ALLOC: a queue of no bytes');
+  if (nesting_parent_iova + length - 1n > U64_MAX) throw new VfioError('EOVERFLOW', 'HW_QUEUE_ALLOC: the queue passes 2^64');
+  throw noViommu(viommu_id);
+};
+
+const noViommu = (id: number) => new VfioError('ENOENT', `object ${id} is no virtual IOMMU`);
+
+/** Only an address space of devices without an IOMMU has physical addresses. */
+const noiommuGetPa: Run = (iommufd, view) => {
+  const { flags, ioas_id, reserved, length } = IommuIoasNoiommuGetPa.decode(view);
+  if (flags !== 0) throw unsupported('a flag of IOAS_NOIOMMU_GET_PA');
+  checkReserved(reserved, 'IOAS_NOIOMMU_GET_PA');
+  if (length === 0n) throw new VfioError('EINVAL', 'IOAS_NOIOMMU_GET_PA: a range of no bytes');
+  iommufd.ioas(ioas_id);
+  throw new VfioError('EOPNOTSUPP', `IOAS ${ioas_id} has no device without an IOMMU`);
+};
 
 const rows: Readonly<Record<number, Row>> = {
   [IommufdCommand.DESTROY]: { name: 'DESTROY', least: 8, size: 8, run: destroy },
@@ -258,15 +313,21 @@ const rows: Readonly<Record<number, Row>> = {
   [IommufdCommand.GET_HW_INFO]: { name: 'GET_HW_INFO', least: 32, size: 40, run: hwInfo },
   [IommufdCommand.HWPT_SET_DIRTY_TRACKING]: { name: 'HWPT_SET_DIRTY_TRACKING', least: 16, size: 16, run: setDirtyTracking },
   [IommufdCommand.HWPT_GET_DIRTY_BITMAP]: { name: 'HWPT_GET_DIRTY_BITMAP', least: 48, size: 48, run: getDirtyBitmap },
-  [IommufdCommand.HWPT_INVALIDATE]: { name: 'HWPT_INVALIDATE', least: 32, size: 32, run: absent('nested domain', 'ENOENT') },
-  [IommufdCommand.FAULT_QUEUE_ALLOC]: { name: 'FAULT_QUEUE_ALLOC', least: 16, size: 16, run: absent('page faults', 'EOPNOTSUPP') },
+  [IommufdCommand.HWPT_INVALIDATE]: {
+    name: 'HWPT_INVALIDATE',
+    least: 32,
+    size: 32,
+    run: hwptInvalidate,
+    answersErrors: ['EOPNOTSUPP', 'EINVAL', 'ENOENT'],
+  },
+  [IommufdCommand.FAULT_QUEUE_ALLOC]: { name: 'FAULT_QUEUE_ALLOC', least: 16, size: 16, run: faultQueueAlloc },
   [IommufdCommand.IOAS_MAP_FILE]: { name: 'IOAS_MAP_FILE', least: 40, size: 40, run: ioasMapFile },
-  [IommufdCommand.VIOMMU_ALLOC]: { name: 'VIOMMU_ALLOC', least: 32, size: 40, run: absent('virtual IOMMU', 'EOPNOTSUPP') },
-  [IommufdCommand.VDEVICE_ALLOC]: { name: 'VDEVICE_ALLOC', least: 24, size: 24, run: absent('virtual IOMMU', 'ENOENT') },
+  [IommufdCommand.VIOMMU_ALLOC]: { name: 'VIOMMU_ALLOC', least: 32, size: 40, run: viommuAlloc },
+  [IommufdCommand.VDEVICE_ALLOC]: { name: 'VDEVICE_ALLOC', least: 24, size: 24, run: vdeviceAlloc },
   [IommufdCommand.IOAS_CHANGE_PROCESS]: { name: 'IOAS_CHANGE_PROCESS', least: 8, size: 8, run: changeProcess },
-  [IommufdCommand.VEVENTQ_ALLOC]: { name: 'VEVENTQ_ALLOC', least: 28, size: 32, run: absent('virtual IOMMU', 'EOPNOTSUPP') },
-  [IommufdCommand.HW_QUEUE_ALLOC]: { name: 'HW_QUEUE_ALLOC', least: 40, size: 40, run: absent('hardware queue', 'EOPNOTSUPP') },
-  [IommufdCommand.IOAS_NOIOMMU_GET_PA]: { name: 'IOAS_NOIOMMU_GET_PA', least: 40, size: 40, run: absent('physical address', 'EINVAL') },
+  [IommufdCommand.VEVENTQ_ALLOC]: { name: 'VEVENTQ_ALLOC', least: 28, size: 32, run: veventqAlloc },
+  [IommufdCommand.HW_QUEUE_ALLOC]: { name: 'HW_QUEUE_ALLOC', least: 40, size: 40, run: hwQueueAlloc },
+  [IommufdCommand.IOAS_NOIOMMU_GET_PA]: { name: 'IOAS_NOIOMMU_GET_PA', least: 40, size: 40, run: noiommuGetPa },
 };
 
 /** `_IO(';', n)`: no direction and no size. */
@@ -277,12 +338,15 @@ const TYPE = 0x3b00;
  *
  * @throws VfioError ENOTTY for a request that does not exist
  */
-export function iommufdIoctl(iommufd: Iommufd, request: number, caller: Caller, user: UserBuffer): number {
+export function iommufdIoctl(iommufd: Iommufd, request: number, caller: Caller, user: UserBuffer, argument: IoctlArgument): number {
   const row = rows[request & 0xff];
   // A number that exists is looked up before the rest of the request is.
   if (row !== undefined && request >>> 8 !== TYPE >>> 8) user.viewIn(0, 4);
-  if (row === undefined || request >>> 8 !== TYPE >>> 8)
-    throw new VfioError('ENOTTY', `request 0x${request.toString(16)} means nothing to an iommufd`);
+  if (row === undefined || request >>> 8 !== TYPE >>> 8) {
+    const compat = iommufdCompatIoctls.get(request);
+    if (compat === undefined) throw new VfioError('ENOTTY', `request 0x${request.toString(16)} means nothing to an iommufd`);
+    return compat(iommufd, caller, user, argument);
+  }
   const sized = sizedRequest(user, row.least, row.size, row.name);
   try {
     row.run(iommufd, sized.view, caller);

@@ -37,7 +37,7 @@ const MAX_RW_COUNT = 0x7fff_f000;
  */
 export function ioctlOf({ body }: OpenFile, request: number, caller: Caller, user: UserBuffer, argument: IoctlArgument): number {
   if (body.kind === 'container') return containerIoctl(body.container, request, caller, user, argument);
-  if (body.kind === 'iommufd') return iommufdIoctl(body.iommufd, request, caller, user);
+  if (body.kind === 'iommufd') return iommufdIoctl(body.iommufd, request, caller, user, argument);
   const handler = handlerOf(body, request);
   if (handler !== undefined) return handler(caller, user, argument);
   throw new VfioError(
@@ -58,6 +58,8 @@ export function readOf(file: OpenFile, into: UserMemory, count: number): number 
   switch (body.kind) {
     case 'eventfd':
       return readCounter(body.counter, into, count);
+    case 'fault-queue':
+      return body.queue.read(file.position, checkCount(count));
     case 'migration':
       return migrationRead(body.stream, into, checkCount(count));
     case 'null':
@@ -79,6 +81,8 @@ export function writeOf(file: OpenFile, from: UserMemory, count: number): number
   switch (body.kind) {
     case 'eventfd':
       return writeCounter(body.counter, from, count);
+    case 'fault-queue':
+      return body.queue.write(checkCount(count));
     case 'migration':
       return migrationWrite(body.stream, from, checkCount(count));
     case 'null':
@@ -148,6 +152,7 @@ function withoutOffsets(file: OpenFile, ofNull: number): number {
     case 'null':
       return ofNull;
     case 'iommufd':
+    case 'fault-queue':
     case 'eventfd':
     case 'migration':
       throw new VfioError('ESPIPE', `${describeFile(file)} has no offsets`);

@@ -246,6 +246,7 @@ export class UserProcess implements Caller, Disposable {
 
   #readiness(fd: number): number {
     const { body } = this.files.get(fd);
+    if (body.kind === 'fault-queue') return PollEvents.OUT;
     if (body.kind !== 'eventfd') return PollEvents.IN | PollEvents.OUT;
     return (body.counter.readable ? PollEvents.IN : 0) | PollEvents.OUT;
   }

@@ -9,6 +9,7 @@ import { IOMMU_UNIT, IommuDomain } from '../../hardware/iommu-domain.ts';
 import type { Segment } from '../dma/address-space.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
 import type { Area, AreaTables } from './area.ts';
+import type { FaultQueue } from './fault-queue.ts';
 import type { Ioas } from './ioas.ts';
 
 export interface HwptOptions {
@@ -20,6 +21,8 @@ export interface HwptOptions {
   readonly dirtyTracking?: boolean;
   /** IOMMU_HWPT_ALLOC_PASID: it may be a PASID's, and stand beside those of PASIDs. */
   readonly takesPasids?: boolean;
+  /** IOMMU_HWPT_FAULT_ID_VALID: where its devices ask for pages. */
+  readonly faults?: FaultQueue | null;
 }
 
 export class Hwpt implements AreaTables {
@@ -29,15 +32,17 @@ export class Hwpt implements AreaTables {
   readonly domain: IommuDomain;
   readonly canTrackDirty: boolean;
   readonly takesPasids: boolean;
+  readonly faults: FaultQueue | null;
   readonly #unit: object;
   #dirty: DirtyPages | null = null;
 
-  constructor({ ioas, iommu, auto, dirtyTracking = false, takesPasids = false }: HwptOptions) {
+  constructor({ ioas, iommu, auto, dirtyTracking = false, takesPasids = false, faults = null }: HwptOptions) {
     const { unit, coherent, pageSizes } = iommu;
     this.ioas = ioas;
     this.auto = auto;
     this.canTrackDirty = dirtyTracking;
     this.takesPasids = takesPasids;
+    this.faults = faults;
     this.#unit = unit;
     this.domain = new IommuDomain({ unit, coherent, enforcesCoherency: iommu.enforcesCoherency ?? false, pageSizes });
   }

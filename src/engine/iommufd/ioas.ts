@@ -20,6 +20,11 @@ const PAGE = 4096n;
 /** The largest alignment that a picked address gets: that of a huge page (HPAGE_SIZE of x86-64). */
 const PICK_ALIGNMENT_MAX = 2n ** 21n;
 
+/** How much an unmap has done. */
+export interface Unmapped {
+  bytes: bigint;
+}
+
 /** Addresses that a device cannot use. */
 interface Reserved extends Span {
   readonly owner: object;
@@ -35,8 +40,6 @@ export class Ioas {
   readonly #domains = new Set<AreaTables>();
   /** IOMMU_OPTION_HUGE_PAGES. */
   #hugePages = true;
-  /** VFIO_TYPE1_IOMMU was set: mappings can be cut (compat.ts). */
-  canCut = false;
 
   /** Mappings now. */
   get size(): number {
@@ -333,21 +336,22 @@ export class Ioas {
   /**
    * IOAS_UNMAP of a range: only whole mappings go.
    *
-   * @returns bytes unmapped, 0 when nothing was there
+   * @param done gets the bytes unmapped, 0 when nothing was there, also when it fails
    * @throws VfioError EINVAL for no bytes; EOVERFLOW; ENOENT for a mapping that would be cut, EBUSY
    * for one that is in use. Mappings before that one have gone.
    */
-  unmap(iova: bigint, size: bigint): bigint {
-    return this.#unmapRange(iova, lastOf(iova, size));
+  unmap(iova: bigint, size: bigint, done: Unmapped): void {
+    done.bytes = 0n;
+    this.#unmapRange(iova, lastOf(iova, size), done);
   }
 
-  /** All of them. @returns bytes unmapped. @throws VfioError EBUSY for one that is in use */
-  unmapAll(): bigint {
-    return this.#unmapRange(0n, U64_MAX);
+  /** All of them. @throws VfioError EBUSY for one that is in use */
+  unmapAll(done: Unmapped): void {
+    done.bytes = 0n;
+    this.#unmapRange(0n, U64_MAX, done);
   }
 
-  #unmapRange(first: bigint, last: bigint): bigint {
-    let bytes = 0n;
+  #unmapRange(first: bigint, last: bigint, done: Unmapped): void {
     for (let area = this.#areas.firstIn(first, last); area !== null; area = this.#areas.firstIn(first, last)) {
       if (area.locks > 0) throw new VfioError('EBUSY', `the mapping at ${hex(area.first)} is in use by the IOMMU`);
       if (area.first < first || area.last > last) {
@@ -356,9 +360,8 @@ export class Ioas {
         });
       }
       this.#remove(area);
-      bytes += area.last - area.first + 1n;
+      done.bytes += area.last - area.first + 1n;
     }
-    return bytes;
   }
 
   /**

@@ -16,12 +16,13 @@ import type { DeviceIds } from '../device/hot-reset.ts';
 import type { AttachableGroup } from '../dma/iommu-properties.ts';
 import type { Process } from '../dma/process.ts';
 import type { Span } from './area-list.ts';
+import { FaultQueue } from './fault-queue.ts';
 import { Hwpt } from './hwpt.ts';
-import { Ioas } from './ioas.ts';
+import { Ioas, type Unmapped } from './ioas.ts';
 import { type BoundGroup, type ClaimableGroup, type DeviceIommufd, IommufdDevice } from './iommufd-device.ts';
 import { ObjectTable } from './objects.ts';
 import { PinnedPages, type RlimitMode, type UserAccounts } from './pinned-pages.ts';
-import type { HwInfo, HwptAllocRequest, HwptDirtyRequest, IoasCopyRequest, IoasMapRequest } from './requests.ts';
+import type { HwInfo, HwptAllocRequest, HwptDirtyRequest, IoasCopyRequest, IoasMapRequest, MapIntoRequest } from './requests.ts';
 
 /** enum iommufd_hw_capabilities. */
 const CAP_DIRTY_TRACKING = 1n;
@@ -115,11 +116,13 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
     const object = this.objects.checkRemovable(id);
     if (object.kind === 'hwpt') this.#dropHwpt(object);
     else if (object.kind === 'ioas') this.#dropIoas(object);
+    else this.objects.remove(object);
   }
 
   #dropHwpt(hwpt: Hwpt): void {
     hwpt.ioas.removeDomain(hwpt);
     this.objects.release(hwpt.ioas);
+    if (hwpt.faults !== null) this.objects.release(hwpt.faults);
     this.objects.remove(hwpt);
   }
 
@@ -147,13 +150,24 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
     checkMapFlags(flags);
     if (iova === U64_MAX || length === U64_MAX) throw new VfioError('EOVERFLOW', `${hex(iova)}+${hex(length)} is no range of addresses`);
     const access = accessOf(flags);
-    const ioas = this.ioas(id);
+    return this.mapInto(this.ioas(id), { process, source, length, access, iova: (flags & IoasMapFlags.FIXED_IOVA) === 0 ? null : iova });
+  }
+
+  /**
+   * Map into an address space.
+   *
+   * @param iova null: the kernel picks it
+   * @returns the address
+   * @throws VfioError EINVAL no bytes; EOVERFLOW past the end of the process's addresses; as
+   * `Ioas.map`
+   */
+  mapInto(ioas: Ioas, { process, source, length, access, iova }: MapIntoRequest): bigint {
     if (length === 0n) throw new VfioError('EINVAL', 'a mapping of no bytes');
     const start = source.kind === 'address' ? source.vaddr : BigInt(source.offset);
     if (start + length > U64_MAX) throw new VfioError('EOVERFLOW', `${hex(start)}+${hex(length)} goes past the end of the address space`);
     const writable = (access & Access.WRITE) !== 0;
     const pages = new PinnedPages({ process, source, size: length, writable, mode: this.#mode, users: this.#o.users });
-    return ioas.map(pages, (flags & IoasMapFlags.FIXED_IOVA) === 0 ? null : iova, access);
+    return ioas.map(pages, iova, access);
   }
 
   /**
@@ -180,11 +194,15 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
    */
   unmap(id: number, iova: bigint, length: bigint): bigint {
     const ioas = this.ioas(id);
-    if (iova === 0n && length === U64_MAX) return ioas.unmapAll();
+    const done: Unmapped = { bytes: 0n };
+    if (iova === 0n && length === U64_MAX) {
+      ioas.unmapAll(done);
+      return done.bytes;
+    }
     if (iova === U64_MAX || length === U64_MAX) throw new VfioError('EOVERFLOW', `${hex(iova)}+${hex(length)} is no range of addresses`);
-    const bytes = ioas.unmap(iova, length);
-    if (bytes === 0n) throw new VfioError('ENOENT', `nothing is mapped in ${hex(iova)}+${hex(length)}`);
-    return bytes;
+    ioas.unmap(iova, length, done);
+    if (done.bytes === 0n) throw new VfioError('ENOENT', `nothing is mapped in ${hex(iova)}+${hex(length)}`);
+    return done.bytes;
   }
 
   /** IOAS_IOVA_RANGES. @throws VfioError ENOENT */
@@ -252,7 +270,7 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
   allocHwpt({ flags, device: id, pt, dataType, faultQueue }: HwptAllocRequest): number {
     const device = this.objects.get(id, 'device') as IommufdDevice;
     const object = this.objects.find(pt);
-    if (object === undefined || object.kind === 'device') throw new VfioError('EINVAL', `object ${pt} is neither an IOAS nor a domain`);
+    if (object?.kind !== 'hwpt' && object?.kind !== 'ioas') throw new VfioError('EINVAL', `object ${pt} is neither an IOAS nor a domain`);
     if (object.kind === 'hwpt') {
       // A domain over another one needs the data of the hardware, and a parent made for it.
       if (dataType === 0) throw new VfioError('EOPNOTSUPP', `object ${pt} is a domain, and this IOMMU has none without data above it`);
@@ -262,12 +280,38 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
     if ((flags & IommuHwptAllocFlags.NEST_PARENT) !== 0) throw new VfioError('EOPNOTSUPP', 'this IOMMU has no nested domains');
     const dirtyTracking = (flags & IommuHwptAllocFlags.DIRTY_TRACKING) !== 0;
     if (dirtyTracking && device.iommu.dirtyTracking !== true) throw new VfioError('EOPNOTSUPP', 'this IOMMU does not track dirty pages');
-    if ((flags & IommuHwptAllocFlags.FAULT_ID_VALID) !== 0) throw new VfioError('ENOENT', `object ${faultQueue} is no fault queue`);
+    const faults = (flags & IommuHwptAllocFlags.FAULT_ID_VALID) === 0 ? null : this.objects.get(faultQueue, 'fault-queue');
     return this.objects.idOf(
       this.makeHwpt(
-        new Hwpt({ ioas: object, iommu: device.iommu, auto: false, dirtyTracking, takesPasids: (flags & IommuHwptAllocFlags.PASID) !== 0 }),
+        new Hwpt({
+          ioas: object,
+          iommu: device.iommu,
+          auto: false,
+          dirtyTracking,
+          faults,
+          takesPasids: (flags & IommuHwptAllocFlags.PASID) !== 0,
+        }),
       ),
     );
+  }
+
+  /** FAULT_QUEUE_ALLOC: the queue, which its open file keeps. */
+  allocFaultQueue(): FaultQueue {
+    const queue = new FaultQueue(() => {
+      if (this.objects.has(queue)) this.objects.release(queue);
+      this.put();
+    });
+    this.objects.add(queue);
+    this.objects.use(queue);
+    this.get();
+    return queue;
+  }
+
+  /** HWPT_INVALIDATE. @throws VfioError ENOENT; EINVAL for an object without caches of its own */
+  invalidate(id: number): void {
+    const object = this.objects.find(id);
+    if (object === undefined) throw new VfioError('ENOENT', `there is no object ${id}`);
+    throw new VfioError('EINVAL', `object ${id} is a ${object.kind}, and only nested domains have caches to invalidate`);
   }
 
   /** GET_HW_INFO. @throws VfioError ENOENT; EOPNOTSUPP without an IOMMU */
@@ -284,6 +328,7 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
     hwpt.ioas.addDomain(hwpt);
     this.objects.add(hwpt);
     this.objects.use(hwpt.ioas);
+    if (hwpt.faults !== null) this.objects.use(hwpt.faults);
     return hwpt;
   }
 
@@ -301,31 +346,38 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
   /** HWPT_GET_DIRTY_BITMAP. @throws VfioError ENOENT, EINVAL, EOVERFLOW, EOPNOTSUPP */
   dirtyBitmap({ hwpt: id, iova, length, bitmap, keep }: HwptDirtyRequest): void {
     const hwpt = this.objects.get(id, 'hwpt');
-    if (!hwpt.canTrackDirty) hwpt.setDirtyTracking(false);
-    if (length === 0n || ((iova | length) & (hwpt.pageSize - 1n)) !== 0n) {
-      throw new VfioError('EINVAL', `${hex(iova)}+${hex(length)} does not begin and end at multiples of ${hwpt.pageSize}`);
-    }
+    if (length === 0n || bitmap.pageSize === 0n) throw new VfioError('EINVAL', 'a bitmap of no pages');
     if (iova + length - 1n > U64_MAX)
       throw new VfioError('EOVERFLOW', `${hex(iova)}+${hex(length)} goes past the end of the address space`);
+    if (((iova | length) & (hwpt.pageSize - 1n)) !== 0n) {
+      throw new VfioError('EINVAL', `${hex(iova)}+${hex(length)} does not begin and end at multiples of ${hwpt.pageSize}`);
+    }
     hwpt.readDirty(iova, length, bitmap, !keep);
   }
 
   // ---- The container's way
-
-  /** The IOAS of requests that are a container's; null: there is none. */
-  get compat(): Ioas | null {
-    return this.#compat;
-  }
 
   /** VFIO_IOAS. @throws VfioError ENOENT */
   setCompat(id: number | null): void {
     this.#compat = id === null ? null : this.ioas(id);
   }
 
-  /** That IOAS, which a group in this iommufd needs: made when there is none. */
-  needCompat(): Ioas {
+  /** That IOAS. @throws VfioError ENODEV when there is none */
+  compatIoas(): Ioas {
+    if (this.#compat !== null) return this.#compat;
+    throw new VfioError('ENODEV', 'no IOAS stands for a container', {
+      fix: 'Set one first (IOMMU_VFIO_IOAS with SET), or put a group into the iommufd (GROUP_SET_CONTAINER).',
+    });
+  }
+
+  /** The number of that IOAS. @throws VfioError ENODEV when there is none */
+  compatId(): number {
+    return this.objects.idOf(this.compatIoas());
+  }
+
+  /** A group in this iommufd needs that IOAS: made when there is none. */
+  needCompat(): void {
     this.#compat ??= this.ioas(this.allocIoas());
-    return this.#compat;
   }
 }
 

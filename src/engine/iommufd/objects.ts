@@ -6,6 +6,7 @@
  */
 import { VfioError } from '../../base/errno.ts';
 import { LowestFree } from '../../base/numbers.ts';
+import type { FaultQueue } from './fault-queue.ts';
 import type { Hwpt } from './hwpt.ts';
 import type { Ioas } from './ioas.ts';
 
@@ -16,7 +17,7 @@ export interface DeviceObject {
 }
 
 /** The objects that an iommufd can hold. */
-export type IommufdObject = Ioas | Hwpt | DeviceObject;
+export type IommufdObject = Ioas | Hwpt | DeviceObject | FaultQueue;
 
 /** The object of a kind. */
 export type ObjectOf<K extends IommufdObject['kind']> = Extract<IommufdObject, { readonly kind: K }>;

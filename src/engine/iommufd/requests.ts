@@ -1,4 +1,5 @@
 /** Requests of an iommufd, as `Iommufd` takes them, and its longer answers. */
+import type { Access } from '../../abi/memory.ts';
 import type { DirtyBitmap } from '../../hardware/dirty-pages.ts';
 import type { Process } from '../dma/process.ts';
 import type { PagesSource } from './pinned-pages.ts';
@@ -52,4 +53,14 @@ export interface HwInfo {
   readonly data: Uint8Array;
   readonly capabilities: bigint;
   readonly pasidBits: number;
+}
+
+/** A mapping into an address space that is found already. */
+export interface MapIntoRequest {
+  readonly process: Process;
+  readonly source: PagesSource;
+  readonly length: bigint;
+  readonly access: Access;
+  /** Null: the kernel picks it. */
+  readonly iova: bigint | null;
 }

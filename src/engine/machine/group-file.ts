@@ -15,8 +15,10 @@ import { DeviceFile } from '../device/device-file.ts';
 import type { DeviceFileHolder } from '../device/hosted-function.ts';
 import type { Container } from '../dma/container.ts';
 import type { Process } from '../dma/process.ts';
+import type { Iommufd } from '../iommufd/iommufd.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
 import { isVmFile, type VmFile } from '../vm/vm-provider.ts';
+import { GroupIommufd } from './group-iommufd.ts';
 import type { OpenGroup } from './isolation-group.ts';
 import type { FunctionGroup } from './pci-function.ts';
 
@@ -27,6 +29,8 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   readonly #ctx: EngineContext;
   readonly #onExit: Disposable;
   #container: Container | null = null;
+  /** An iommufd in the place of a container, and the devices that are open through one. */
+  readonly #iommufd: GroupIommufd;
   /** Device files that use the container: each holds this file open, and the container attached. */
   readonly #devices = new Set<DeviceFile>();
   #opening = 0;
@@ -42,6 +46,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     this.group = group;
     this.process = process;
     this.#ctx = ctx;
+    this.#iommufd = new GroupIommufd(group);
     this.#onExit = process.onExit(() => this.close());
   }
 
@@ -134,7 +139,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   status(): number {
     this.#check();
     if (this.#gone) throw this.#goneError();
-    if (this.#container !== null) return GroupFlags.VIABLE | GroupFlags.CONTAINER_SET;
+    if (this.#container !== null || this.#iommufd.isSet) return GroupFlags.VIABLE | GroupFlags.CONTAINER_SET;
     return this.group.viability().viable && this.group.owner === null ? GroupFlags.VIABLE : 0;
   }
 
@@ -147,11 +152,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
    * has changed then.
    */
   setContainer(container: Container): void {
-    this.#check();
-    if (this.#container !== null) {
-      throw new VfioError('EINVAL', `group ${this.group.id} is in a container already`, { fix: 'Unset that one first.' });
-    }
-    if (this.#gone) throw this.#goneError();
+    this.#checkFree();
     this.#claimFor(container);
     try {
       this.#ctx.faults.step('group.claim');
@@ -161,6 +162,26 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
       throw error;
     }
     this.#container = container;
+  }
+
+  #checkFree(): void {
+    this.#check();
+    if (this.#container !== null || this.#iommufd.isSet) {
+      const what = this.#container === null ? 'an iommufd' : 'a container';
+      throw new VfioError('EINVAL', `group ${this.group.id} is in ${what} already`, { fix: 'Unset that one first.' });
+    }
+    if (this.#gone) throw this.#goneError();
+  }
+
+  /**
+   * VFIO_GROUP_SET_CONTAINER with an iommufd, whose IOAS for containers stands for one. The group
+   * is claimed when a device is opened.
+   *
+   * @throws VfioError EINVAL when it has a container or an iommufd; ENODEV gone
+   */
+  setIommufd(iommufd: Iommufd): void {
+    this.#checkFree();
+    this.#iommufd.set(iommufd);
   }
 
   #claimFor({ events }: Container): void {
@@ -176,10 +197,16 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   /**
    * VFIO_GROUP_UNSET_CONTAINER.
    *
-   * @throws VfioError EINVAL when none is set; EBUSY while devices are open (S2-04)
+   * Devices that are open through an iommufd go on.
+   *
+   * @throws VfioError EINVAL when none is set; EBUSY while devices are open in a container (S2-04)
    */
   unsetContainer(): void {
     this.#check();
+    if (this.#iommufd.isSet) {
+      this.#iommufd.leave();
+      return;
+    }
     const container = this.#container;
     try {
       this.#checkUnset();
@@ -223,7 +250,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     if (device == null) throw this.#noDevice(nameAndOptions);
     reserve();
     const container = this.#container;
-    if (container === null || container.iommuType === null) {
+    if (!this.#iommufd.isSet && (container === null || container.iommuType === null)) {
       const [what, fix] =
         container === null ? ['is in no container', 'Set a container first.'] : ["'s container has no IOMMU set", 'Set the IOMMU first.'];
       throw new VfioError('EINVAL', `group ${this.group.id}${container === null ? ' ' : ''}${what}: no device of it can be opened`, {
@@ -233,7 +260,8 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     if (this.#asleep()) throw new VfioError('EBUSY', 'the machine is suspended', { fix: 'Resume it first.' });
     this.#opening++;
     try {
-      const file = DeviceFile.open(device, this, { container, ids: null }, process);
+      const open = () => DeviceFile.open(device, this, { container, ids: null }, process);
+      const file = this.#iommufd.isSet ? this.#iommufd.open(device, open) : open();
       this.#devices.add(file);
       return file;
     } finally {
@@ -244,6 +272,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
 
   deviceReleased(file: DeviceFile): void {
     this.#devices.delete(file);
+    this.#iommufd.released(file.device);
     this.#releaseWhenUnused();
   }
 
@@ -299,6 +328,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   }
 
   #detach(): void {
+    this.#iommufd.leave();
     const container = this.#container;
     if (container === null) return;
     this.#container = null;

@@ -1,6 +1,8 @@
 /**
  * The IOMMUs of a machine: from their declaration to the properties that groups and containers see.
  */
+import { IommuHwInfoType } from '../../abi/iommufd.ts';
+import { IommuHwInfoVtd } from '../../abi/iommufd-structs.ts';
 import { checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
@@ -12,6 +14,16 @@ const reservedKinds = ['direct', 'relaxable', 'reserved', 'msi'];
 /** 4 KiB, 2 MiB, 1 GiB: an Intel IOMMU. */
 const DEFAULT_PAGE_SIZES = 0x4020_1000n;
 const DEFAULT_LAST = 2n ** 48n - 1n;
+/**
+ * The registers of QEMU's Intel IOMMU, as GET_HW_INFO gives them: struct iommu_hw_info_vtd with the
+ * flag of the errata that its kernel assumes, CAP and ECAP.
+ */
+function vtdRegisters(): Uint8Array {
+  const view = new DataView(new ArrayBuffer(IommuHwInfoVtd.structSize));
+  IommuHwInfoVtd.encode(view, 0, { flags: 1, reserved: 0, cap_reg: 0x80d2_008c_222f_0686n, ecap_reg: 0xf0_0f4an });
+  return new Uint8Array(view.buffer);
+}
+
 /** Writes here are interrupts on x86, whatever the page tables say. */
 const X86_MSI: ReservedWindow = { first: 0xfee0_0000n, last: 0xfeef_ffffn, kind: 'msi' };
 
@@ -49,6 +61,7 @@ function iommuProperties(spec: IommuSpec, name: string): IommuProperties {
     apertureFirst,
     apertureLast,
     reserved: checkReserved(spec.reserved ?? [X86_MSI], name),
+    hardware: { type: IommuHwInfoType.INTEL_VTD, data: vtdRegisters() },
   };
 }
 

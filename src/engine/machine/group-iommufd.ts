@@ -1,0 +1,69 @@
+/**
+ * A group whose file was given an iommufd in the place of a container: its devices are bound when
+ * they are opened, and attached to the IOAS that stands for a container.
+ *
+ * @see linux/drivers/vfio/group.c, vfio_df_group_open(); iommufd.c
+ */
+import { Cleanup } from '../../base/cleanup.ts';
+import type { DeviceFile } from '../device/device-file.ts';
+import type { VfioPciDevice } from '../device/pci-device.ts';
+import type { Iommufd } from '../iommufd/iommufd.ts';
+import type { IommufdDevice } from '../iommufd/iommufd-device.ts';
+import type { FunctionGroup } from './pci-function.ts';
+
+export class GroupIommufd {
+  readonly #group: FunctionGroup;
+  #iommufd: Iommufd | null = null;
+  readonly #bound = new Map<VfioPciDevice, IommufdDevice>();
+
+  constructor(group: FunctionGroup) {
+    this.#group = group;
+  }
+
+  /** Whether devices are opened through an iommufd from now on. */
+  get isSet(): boolean {
+    return this.#iommufd !== null;
+  }
+
+  /** The group is in `iommufd`, which gets an IOAS that stands for a container. */
+  set(iommufd: Iommufd): void {
+    iommufd.needCompat();
+    this.#iommufd = iommufd.get();
+  }
+
+  /** It is not any more. Devices that are open go on. */
+  leave(): void {
+    this.#iommufd?.put();
+    this.#iommufd = null;
+  }
+
+  /**
+   * The first open binds the device, and attaches it.
+   *
+   * @throws VfioError as `IommufdDevice.bind` and `attach`; ENODEV without such an IOAS; as `open`.
+   * Nothing has changed then.
+   */
+  open(device: VfioPciDevice, open: () => DeviceFile): DeviceFile {
+    if (device.openCount > 0) return open();
+    const iommufd = this.#iommufd!;
+    const bound = iommufd.bind(device.bdf, this.#group);
+    this.#bound.set(device, bound);
+    using undo = new Cleanup();
+    undo.defer(() => this.#unbind(device));
+    const file = open();
+    undo.defer(() => file.close());
+    bound.attach(iommufd.compatId());
+    undo.move();
+    return file;
+  }
+
+  /** A file of `device` was closed; with its last one the device is unbound. */
+  released(device: VfioPciDevice): void {
+    if (device.openCount === 0) this.#unbind(device);
+  }
+
+  #unbind(device: VfioPciDevice): void {
+    this.#bound.get(device)?.close();
+    this.#bound.delete(device);
+  }
+}
