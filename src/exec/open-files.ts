@@ -24,17 +24,17 @@ export class OpenFiles implements Disposable {
    * Give the program that makes the present call a descriptor of `file`, which the program has
    * open from then on.
    *
-   * @param free the number; -1: the lowest that is free
+   * @param free finds the number; -1: the lowest that is free
    * @param flags of open(2)
    * @returns the number
    * @throws VfioError EMFILE, ESRCH; `file` is closed then
    */
-  install(file: OpenFile, calls: NotifiedCalls, free: number, flags: number, closeOnExec: boolean): number {
+  install(file: OpenFile, calls: NotifiedCalls, free: () => number, flags: number, closeOnExec: boolean): number {
     file.get();
     try {
       const made = this.standIns.create(`vfio-${file.body.kind}`, flags, bytesOf(file.body, flags));
       try {
-        const fd = calls.addDescriptor(made.open, free, closeOnExec);
+        const fd = calls.addDescriptor(made.open, free(), closeOnExec);
         this.#byInode.set(made.inode, file);
         made.open[Symbol.dispose]();
         return fd;

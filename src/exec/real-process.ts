@@ -2,6 +2,8 @@
  * A program as a caller of the engine: its identity and limits, its descriptors and its memory. A
  * process is a thread group; it stays the same when it executes another program.
  */
+import { Access } from '../abi/memory.ts';
+import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
 import { Process } from '../engine/dma/process.ts';
 import type { Caller, Descriptors } from '../ioctl/caller.ts';
@@ -25,6 +27,7 @@ export interface Programs {
   readonly firstDescriptor: number;
 }
 
+const PAGE = 4096;
 /** The numbers that are tried; then the lowest free one has to do. */
 const NUMBERS_TRIED = 4096;
 
@@ -53,11 +56,13 @@ export class RealProcess implements Caller, Descriptors, Disposable {
     this.#programs = programs;
     this.memory = new RealMemory(pid);
     this.started = startTime(pid);
-    this.#handle = new ProcessHandle(pid);
-    this.#handle.onEnd(ended);
-    this.#pages = new RealPages(this.#handle, programs.pages, () => this.#refresh());
+    using undo = new Cleanup();
+    this.#handle = undo.use(new ProcessHandle(pid));
+    this.#pages = undo.use(new RealPages(this.#handle, programs.pages, () => this.#refresh()));
     const { name, uid, capabilities, memlockLimit, lockedBytes } = readProcess(pid);
     this.process = new Process({ pid, uid, name, capabilities, memlockLimit, lockedBytes, pages: this.#pages });
+    undo.move();
+    this.#handle.onEnd(ended);
   }
 
   /** The descriptors of this process are the Descriptors of the caller. */
@@ -95,7 +100,7 @@ export class RealProcess implements Caller, Descriptors, Disposable {
   /** As `install`, with the access mode of open(2). */
   open(file: OpenFile, flags: number, closeOnExec: boolean): number {
     const { files, calls } = this.#programs;
-    return files.install(file, calls, this.#freeNumber(), flags, closeOnExec);
+    return files.install(file, calls, () => this.#freeNumber(), flags, closeOnExec);
   }
 
   #freeNumber(): number {
@@ -112,7 +117,16 @@ export class RealProcess implements Caller, Descriptors, Disposable {
       const events = EventFd.fromFd(this.#handle.descriptor(fd));
       return new OpenFile({ kind: 'real-eventfd', events }, () => events[Symbol.dispose]());
     }
-    return new OpenFile({ kind: 'null' });
+    return this.#memory(fd) ?? new OpenFile({ kind: 'null' });
+  }
+
+  /** A file of memory, whole; null for any other file. */
+  #memory(fd: number): OpenFile | null {
+    using file = this.#handle.descriptor(fd);
+    const size = file.isMemory ? Math.floor(file.size / PAGE) * PAGE : 0;
+    if (size === 0) return null;
+    const { memory } = this.#programs.pages.range(file.duplicate(), 0, size, Access.READ_WRITE);
+    return new OpenFile({ kind: 'memory', memory });
   }
 
   /** Limits and capabilities may have changed since. */
