@@ -4,12 +4,15 @@ import { CARD, EDU, Guest, NVME } from '../../tests/kernel-answers/guest.ts';
 import { bytesOf, fdBytes, said, viewOf } from '../../tests/kit/ioctl-bytes.ts';
 import { Dma } from '../abi/device-host.ts';
 import { IommufdCommand } from '../abi/iommufd.ts';
-import { IommuDestroy, IommuIoasAlloc, IommuIoasMap } from '../abi/iommufd-structs.ts';
-import { DeviceIoctl, REGION_OFFSET_STEP } from '../abi/vfio.ts';
+import { IommuDestroy, IommuIoasAlloc, IommuIoasMap, IommuIoasMapFile } from '../abi/iommufd-structs.ts';
+import { DeviceIoctl, Feature, FeatureFlags, REGION_OFFSET_STEP } from '../abi/vfio.ts';
 import {
   DeviceAttachIommufdPt,
   DeviceBindIommufd,
   DeviceDetachIommufdPt,
+  DeviceFeature,
+  DmaBufRange,
+  FeatureDmaBuf,
   PciDependentDevice,
   PciHotReset,
   PciHotResetInfo,
@@ -234,6 +237,45 @@ describe('B.5 ATTACH', () => {
     expect([detach(fd), reads(), attach(fd, a), reads()]).toEqual([0, false, 'domain 3', true]);
     user.close(fd);
     expect(group!.domain).toBe(null);
+  });
+});
+
+describe('B.5 IOAS_MAP_FILE of a BAR', () => {
+  it('takes whole pages of a DMA buffer while its device decodes memory, and lets devices write there', () => {
+    const [card, edu] = [openCdev(CARD), openCdev()];
+    expect([bind(card), bind(edu)]).toEqual(['device 1', 'device 2']);
+    const command = (fd: number, bits: number) => user.pwrite(fd, new Uint8Array([bits, 0]), CONFIG + 4);
+    command(card, 2);
+    command(edu, 6);
+    const feature = bytesOf(DeviceFeature, { argsz: 40, flags: FeatureFlags.GET | Feature.DMA_BUF }, [
+      ...bytesOf(FeatureDmaBuf, { region_index: 2, open_flags: OpenFlags.O_RDWR, nr_ranges: 1 }),
+      ...bytesOf(DmaBufRange, { offset: 0n, length: 0x2000n }),
+    ]);
+    const buffer = user.ioctl(card, DeviceIoctl.FEATURE, feature);
+    expect(buffer).toBeGreaterThan(0);
+    const a = ioas();
+    attach(edu, a);
+    const map = (start: bigint, length: bigint, iova: bigint) =>
+      said(
+        user.ioctl(
+          iommufd,
+          io(IommufdCommand.IOAS_MAP_FILE),
+          bytesOf(IommuIoasMapFile, { size: 40, flags: 7, ioas_id: a, fd: buffer, start, length, iova }),
+        ),
+      );
+    expect([
+      map(0n, 0x2000n, 0x10_0000n),
+      map(0x1000n, 0x1000n, 0x20_0000n),
+      map(0x2000n, 0x1000n, 0x30_0000n),
+      map(16n, 16n, 0x30_0010n),
+    ]).toEqual([0, 0, 'EINVAL', 'EINVAL']);
+    expect(guest.machine.function(EDU).host.dma.tryWrite(0x20_0000n, new Uint8Array([1, 2, 3, 4]))).toBe(Dma.DONE);
+    const bar = new Uint8Array(4);
+    user.pread(card, bar, 2 * REGION_OFFSET_STEP + 0x1000);
+    expect([...bar]).toEqual([1, 2, 3, 4]);
+    command(card, 0);
+    expect(map(0n, 0x1000n, 0x30_0000n)).toBe('ENODEV');
+    expect(user.process.lockedBytes).toBe(0);
   });
 });
 

@@ -33,6 +33,7 @@ import { U64_MAX } from '../base/check.ts';
 import { viewOf } from '../base/data-view.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Iommufd } from '../engine/iommufd/iommufd.ts';
+import type { PagesSource } from '../engine/iommufd/pinned-pages.ts';
 import { type Caller, describeFile } from './caller.ts';
 import { OpenFile } from './file-table.ts';
 import { iommufdCompatIoctls } from './iommufd-compat-ioctls.ts';
@@ -153,21 +154,30 @@ const changeProcess: Run = (iommufd, view, { process }) => {
 };
 
 /**
- * Memory of a file. A file that this kernel cannot map for devices is EINVAL.
+ * Memory of a file, or of a BAR. A file that this kernel cannot map for devices is EINVAL.
  *
- * @see iopt_alloc_file_pages(): shmem, memfd and hugetlbfs; iommufd's dma-bufs
+ * @see iopt_map_file_pages(): shmem, memfd and hugetlbfs; dma-bufs of vfio-pci
  */
 const ioasMapFile: Run = (iommufd, view, { process, files }) => {
   const { flags, ioas_id, fd, start, length, iova } = IommuIoasMapFile.decode(view);
-  const file = files.get(fd);
-  if (file.body.kind !== 'memory') throw new VfioError('EINVAL', `descriptor ${fd} is ${describeFile(file)}, which is no memory`);
-  const { memory } = file.body;
-  if (start + length > BigInt(memory.size) && length !== 0n && start + length <= U64_MAX) {
-    throw new VfioError('EINVAL', `the file has ${memory.size} bytes, and the mapping would end at ${start + length}`);
-  }
-  const source = { kind: 'file', memory, offset: Number(start) } as const;
+  const source = fileSource(files.get(fd), fd, start, length);
   IommuIoasMapFile.iova.set(view, 0, iommufd.map({ ioas: ioas_id, process, flags, source, length, iova }));
 };
+
+function fileSource(file: OpenFile, fd: number, start: bigint, length: bigint): PagesSource {
+  const { body } = file;
+  if (body.kind !== 'memory' && body.kind !== 'dmabuf') {
+    throw new VfioError('EINVAL', `descriptor ${fd} is ${describeFile(file)}, which is no memory`, {
+      fix: 'Give a memfd, a file of tmpfs or hugetlbfs, or a DMA buffer of a BAR.',
+    });
+  }
+  const { size } = body.kind === 'memory' ? body.memory : body.buffer;
+  if (start + length > BigInt(size) && length !== 0n && start + length <= U64_MAX) {
+    throw new VfioError('EINVAL', `the file has ${size} bytes, and the mapping would end at ${start + length}`);
+  }
+  const offset = Number(start);
+  return body.kind === 'memory' ? { kind: 'file', memory: body.memory, offset } : { kind: 'buffer', buffer: body.buffer, offset };
+}
 
 const hwptAlloc: Run = (iommufd, view) => {
   const { flags, dev_id, pt_id, reserved, data_type, data_len, fault_id } = IommuHwptAlloc.decode(view);

@@ -6,6 +6,7 @@
  * @see linux/drivers/iommu/iommufd/pages.c, iopt_pages, iopt_alloc_pages(),
  * iopt_pages_change_process()
  */
+import type { DmaBuf } from '../../abi/device.ts';
 import { Access, type Memory } from '../../abi/memory.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Segment } from '../dma/address-space.ts';
@@ -20,10 +21,11 @@ export type RlimitMode = 'user' | 'process';
 /** The account of all iommufds of one user. */
 export type UserAccounts = (uid: number) => LockedAccount;
 
-/** Where the memory is: at an address of the process, or in a file. */
+/** Where the memory is: at an address of the process, in a file, or in a BAR. */
 export type PagesSource =
   | { readonly kind: 'address'; readonly vaddr: bigint }
-  | { readonly kind: 'file'; readonly memory: Memory; readonly offset: number };
+  | { readonly kind: 'file'; readonly memory: Memory; readonly offset: number }
+  | { readonly kind: 'buffer'; readonly buffer: DmaBuf; readonly offset: number };
 
 export interface PagesOptions {
   readonly process: Process;
@@ -74,7 +76,8 @@ export class PinnedPages {
 
   /** The account that pays now; null: none does. */
   #account(process: Process): LockedAccount | null {
-    if (this.#free) return null;
+    // A device's memory is not locked.
+    if (this.#free || this.source.kind === 'buffer') return null;
     return this.#mode === 'user' ? this.#users(process.uid) : process.account;
   }
 
@@ -111,6 +114,7 @@ export class PinnedPages {
       if (memory.references === 0) throw new VfioError('ENODEV', 'the file that was mapped is gone');
       return [{ memory, offset: offset - this.firstByte, size: this.#bytes, counted: true }];
     }
+    if (source.kind === 'buffer') return partsOf(source.buffer, source.offset - this.firstByte, this.#bytes);
     if (!this.#process.alive) throw new VfioError('EFAULT', `process ${this.#process.pid} has exited, and its memory with it`);
     const start = source.vaddr - BigInt(this.firstByte);
     const segments = this.#process.pages.resolve(start, BigInt(this.#bytes), this.writable ? Access.READ_WRITE : Access.READ);
@@ -143,6 +147,20 @@ export class PinnedPages {
     }
     this.#process = process;
   }
+}
+
+/** @throws VfioError ENODEV while the device may not be reached */
+function partsOf(buffer: DmaBuf, offset: number, size: number): readonly Segment[] {
+  if (buffer.revoked) throw new VfioError('ENODEV', 'the DMA buffer is revoked: its device does not decode memory now, or is closed');
+  const parts: Segment[] = [];
+  let [skip, left] = [offset, size];
+  for (const segment of buffer.segments) {
+    const bytes = Math.min(segment.size - skip, left);
+    if (bytes > 0) parts.push({ memory: segment.memory, offset: segment.offset + skip, size: bytes, counted: false });
+    skip = Math.max(0, skip - segment.size);
+    left -= Math.max(0, bytes);
+  }
+  return parts;
 }
 
 /** @throws VfioError ENOMEM over the process's RLIMIT_MEMLOCK, also of the user's account */
