@@ -158,6 +158,9 @@ const params = z
     allowUnsafeInterrupts: flag
       .optional()
       .describe('type1 allow_unsafe_interrupts: accept groups whose interrupts are not isolated. Default: false.'),
+    unsafeNoIommu: flag
+      .optional()
+      .describe('vfio enable_unsafe_noiommu_mode: vfio-pci also takes devices without an IOMMU. Default: false.'),
     noIntxMask: flag.optional().describe('vfio-pci nointxmask. Default: false.'),
     disableIdleD3: flag.optional().describe('vfio-pci disable_idle_d3. Default: false.'),
     enableSriov: flag.optional().describe('vfio-pci enable_sriov. Default: false.'),

@@ -15,6 +15,11 @@ export interface EngineParams {
   readonly dmaEntryLimit: number;
   /** type1 allow_unsafe_interrupts: attach groups whose MSIs are not isolated. */
   readonly allowUnsafeInterrupts: boolean;
+  /**
+   * vfio enable_unsafe_noiommu_mode: vfio-pci also takes devices without an IOMMU, whose users
+   * reach all of the memory that devices reach.
+   */
+  readonly unsafeNoIommu: boolean;
   /** vfio-pci nointxmask: never use COMMAND.InterruptDisable to mask. */
   readonly noIntxMask: boolean;
   /** vfio-pci disable_idle_d3: keep unused devices in D0. */
@@ -68,6 +73,7 @@ const HARDWARE = 'it is a property of the machine';
 const parameters: Readonly<Record<ParamName, Parameter>> = {
   dmaEntryLimit: { initial: DMA_ENTRY_LIMIT, max: 0xffff_ffff, linux: 'vfio_iommu_type1.dma_entry_limit', fixedBecause: null },
   allowUnsafeInterrupts: { initial: false, linux: 'vfio_iommu_type1.allow_unsafe_interrupts', fixedBecause: null },
+  unsafeNoIommu: { initial: false, linux: 'vfio.enable_unsafe_noiommu_mode', fixedBecause: null },
   noIntxMask: { initial: false, linux: 'vfio_pci.nointxmask', fixedBecause: AT_LOAD },
   disableIdleD3: { initial: false, linux: 'vfio_pci.disable_idle_d3', fixedBecause: AT_LOAD },
   enableSriov: { initial: false, linux: 'vfio_pci.enable_sriov', fixedBecause: null },

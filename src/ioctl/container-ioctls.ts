@@ -141,8 +141,9 @@ export function containerIoctl(container: Container, request: number, caller: Ca
   const own = ownIoctls.get(request);
   if (own !== undefined) return own(container, caller, user, argument);
   if (container.iommuType === null) throw new VfioError('EINVAL', `request 0x${request.toString(16)} before an IOMMU was set (SET_IOMMU)`);
-  const handler = type1Ioctls.get(request);
-  if (handler === undefined) throw new VfioError('ENOTTY', `request 0x${request.toString(16)} means nothing to a type1 container`);
+  const handler = container.iommuType === Extension.NOIOMMU_IOMMU ? undefined : type1Ioctls.get(request);
+  if (handler === undefined)
+    throw new VfioError('ENOTTY', `request 0x${request.toString(16)} means nothing to a container of type ${container.iommuType}`);
   return handler(container, caller, user, argument);
 }
 

@@ -300,13 +300,14 @@ const hwQueueAlloc: Run = (_iommufd, view) => {
 const noViommu = (id: number) => new VfioError('ENOENT', `object ${id} is no virtual IOMMU`);
 
 /** Only an address space of devices without an IOMMU has physical addresses. */
-const noiommuGetPa: Run = (iommufd, view) => {
-  const { flags, ioas_id, reserved, length } = IommuIoasNoiommuGetPa.decode(view);
+const noiommuGetPa: Run = (iommufd, view, { process }) => {
+  const { flags, ioas_id, reserved, iova, length } = IommuIoasNoiommuGetPa.decode(view);
   if (flags !== 0) throw unsupported('a flag of IOAS_NOIOMMU_GET_PA');
   checkReserved(reserved, 'IOAS_NOIOMMU_GET_PA');
   if (length === 0n) throw new VfioError('EINVAL', 'IOAS_NOIOMMU_GET_PA: a range of no bytes');
-  iommufd.ioas(ioas_id);
-  throw new VfioError('EOPNOTSUPP', `IOAS ${ioas_id} has no device without an IOMMU`);
+  const found = iommufd.physicalOf(ioas_id, iova, length, process);
+  IommuIoasNoiommuGetPa.length.set(view, 0, found.length);
+  IommuIoasNoiommuGetPa.out_phys.set(view, 0, found.address);
 };
 
 const rows: Readonly<Record<number, Row>> = {

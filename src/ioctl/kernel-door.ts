@@ -24,7 +24,7 @@ export interface KernelDoorOptions {
 }
 
 const DEVICE_NODES = '/dev/vfio/devices/';
-const GROUP_NODE = /^\/dev\/vfio\/(0|[1-9][0-9]{0,9})$/;
+const GROUP_NODE = /^\/dev\/vfio\/(noiommu-)?(0|[1-9][0-9]{0,9})$/;
 
 /** The ioctl door of a machine: it opens /dev/vfio for simulated processes. */
 export class KernelDoor implements Kernel {
@@ -89,7 +89,9 @@ export class KernelDoor implements Kernel {
     if (path === '/dev/kvm' && this.#kvm !== undefined) return new OpenFile({ kind: 'kvm', provider: this.#kvm });
     const match = GROUP_NODE.exec(path);
     if (match === null) throw new VfioError('ENOENT', `there is no ${path.slice(0, 64)}`);
-    const group = this.machine.openGroup(Number(match[1]), process);
+    const id = Number(match[2]);
+    if ((match[1] !== undefined) !== (this.machine.groups.get(id)?.noIommu === true)) throw new VfioError('ENOENT', `there is no ${path}`);
+    const group = this.machine.openGroup(id, process);
     group.keepAfterExit();
     return new OpenFile({ kind: 'group', group }, () => group.close());
   }

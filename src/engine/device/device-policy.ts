@@ -59,9 +59,9 @@ export function checkBindable(fn: HostedFunction, ctx: EngineContext): void {
       },
     );
   }
-  if (group === null || group.iommu.kind === 'none') {
+  if (group === null || (group.iommu.kind === 'none' && group.iommu.physical === undefined)) {
     throw new VfioError('EINVAL', `${bdf} has no IOMMU in front of it that isolates it`, {
-      fix: 'Give the machine an IOMMU of kind full.',
+      fix: 'Give the machine an IOMMU of kind full, or set the parameter unsafeNoIommu.',
     });
   }
   if (!group.iommu.coherent) {

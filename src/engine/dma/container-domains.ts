@@ -168,7 +168,7 @@ export class ContainerDomains {
  * (S1-05)
  */
 export function requireIsolation(group: AttachableGroup): void {
-  if (group.iommu.kind === 'full') return;
+  if (group.iommu.kind === 'full' || group.iommu.physical !== undefined) return;
   const why = group.iommu.kind === 'none' ? 'no IOMMU stands' : 'the IOMMU translates but does not isolate what stands';
   throw new VfioError('EINVAL', `group ${group.id}: ${why} between its devices and memory`, {
     fix: 'Enable the IOMMU (intel_iommu=on, amd_iommu=on), or move the device behind one.',

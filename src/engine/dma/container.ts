@@ -27,6 +27,8 @@ export class Container implements Disposable {
   readonly #context: EngineContext;
   readonly #groups: AttachableGroup[] = [];
   #type1: Type1 | null = null;
+  /** SET_IOMMU has chosen VFIO_NOIOMMU_IOMMU. */
+  #noIommuSet = false;
   /** One for the open file, one for each group in it: they may be closed in any order (B.3). */
   #references = 1;
   #open = true;
@@ -47,8 +49,8 @@ export class Container implements Disposable {
   }
 
   /** The type that SET_IOMMU chose; null before, and again after the last group has left. */
-  get iommuType(): Type1Kind | null {
-    return this.#type1?.kind ?? null;
+  get iommuType(): Type1Kind | typeof Extension.NOIOMMU_IOMMU | null {
+    return this.#noIommuSet ? Extension.NOIOMMU_IOMMU : (this.#type1?.kind ?? null);
   }
 
   /** The domains that its groups are in, for tests and for display. */
@@ -109,6 +111,12 @@ export class Container implements Disposable {
    * that is set.
    */
   checkExtension(extension: number): number {
+    // Each kind of group has drivers of its own; before there is one, all of them are asked.
+    if (extension === Extension.NOIOMMU_IOMMU) {
+      const possible = this.#groups.length === 0 || this.#hasNoIommu;
+      return possible && this.#context.params.unsafeNoIommu ? 1 : 0;
+    }
+    if (this.#hasNoIommu) return 0;
     switch (extension) {
       case Extension.TYPE1_IOMMU:
       case Extension.TYPE1v2_IOMMU:
@@ -141,10 +149,14 @@ export class Container implements Disposable {
     if (this.#groups.length === 0) {
       throw new VfioError('EINVAL', 'SET_IOMMU: the container has no group', { fix: 'Put a group into it first (GROUP_SET_CONTAINER).' });
     }
-    if (this.#type1 !== null) throw new VfioError('EINVAL', `SET_IOMMU: the container's IOMMU is set already (type ${this.#type1.kind})`);
+    if (this.iommuType !== null) throw new VfioError('EINVAL', `SET_IOMMU: the container's IOMMU is set already (type ${this.iommuType})`);
     if (this.checkExtension(type) === 0) throw new VfioError('ENODEV', `SET_IOMMU: there is no IOMMU type ${String(type)}`);
     const fix = 'Use VFIO_TYPE1v2_IOMMU (3).';
     if (type === Extension.TYPE1_NESTING_IOMMU) throw new VfioError('EINVAL', 'SET_IOMMU: this IOMMU does not nest', { fix });
+    if (type === Extension.NOIOMMU_IOMMU) {
+      this.#noIommuSet = true;
+      return;
+    }
     // UNMAP_ALL is an extension in the same number space, so Linux asks type1, which does not know
     // it as a type.
     if (type !== Extension.TYPE1_IOMMU && type !== Extension.TYPE1v2_IOMMU) {
@@ -165,7 +177,8 @@ export class Container implements Disposable {
    * Put a group in; at once into a domain when the IOMMU type is set. The group holds the container
    * until it leaves.
    *
-   * @throws VfioError EINVAL when it is in already, or its IOMMU does not isolate; else what
+   * @throws VfioError EINVAL when it is in already, or its IOMMU does not isolate; EPERM beside a
+   * group of the other kind, with an IOMMU or without; else what
    * Type1.attach throws. Nothing has changed then.
    */
   attachGroup(group: AttachableGroup): void {
@@ -177,6 +190,11 @@ export class Container implements Disposable {
     if (this.#references === 0) throw new VfioError('EBADF', 'the container is closed');
     if (this.#groups.includes(group)) throw new VfioError('EINVAL', `group ${group.id} is in the container already`);
     requireIsolation(group);
+    if (this.#groups.length > 0 && this.#hasNoIommu !== isNoIommu(group)) {
+      throw new VfioError('EPERM', `group ${group.id} and the container's groups: only one of them has an IOMMU`, {
+        fix: 'Use a container for each kind.',
+      });
+    }
     this.#context.faults.step('container.attach');
     this.#type1?.attach(group);
     this.#groups.push(group);
@@ -197,7 +215,10 @@ export class Container implements Disposable {
     const bytes = this.#type1?.detach(group) ?? 0n;
     if (seq !== 0 && bytes > 0n) events.during(seq, () => events.emit('dma-unmap', { iova: 0n, size: bytes }));
     this.#groups.splice(at, 1);
-    if (this.#groups.length === 0) this.#type1 = null;
+    if (this.#groups.length === 0) {
+      this.#type1 = null;
+      this.#noIommuSet = false;
+    }
     this.put();
   }
 
@@ -256,6 +277,12 @@ export class Container implements Disposable {
     return this.#type1?.mappings() ?? [];
   }
 
+  /** Its groups have no IOMMU. */
+  get #hasNoIommu(): boolean {
+    const first = this.#groups[0];
+    return first !== undefined && isNoIommu(first);
+  }
+
   #iommu(what: string): Type1 {
     if (this.#type1 === null) {
       if (!this.#open) throw new VfioError('EBADF', `${what}: the container is closed`);
@@ -263,4 +290,8 @@ export class Container implements Disposable {
     }
     return this.#type1;
   }
+}
+
+function isNoIommu(group: AttachableGroup): boolean {
+  return group.iommu.physical !== undefined;
 }

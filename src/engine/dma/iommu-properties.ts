@@ -2,7 +2,9 @@
  * The properties of the IOMMU in front of a group, and a group as a container sees it. The machine
  * builds these; the container only reads them, except `domain`, which it alone sets.
  */
+
 import type { IommuDomain } from '../../hardware/iommu-domain.ts';
+import type { PhysicalMemory } from './physical-memory.ts';
 
 /**
  * The reason why a window of I/O addresses cannot be mapped. 'direct': the firmware wants it mapped
@@ -55,6 +57,8 @@ export interface IommuProperties {
   readonly dirtyTracking?: boolean;
   /** Bits of the PASIDs that its devices' requests can carry. Default: 0, none. */
   readonly pasidBits?: number;
+  /** There is no IOMMU: devices use these addresses, and reach all of them (no-IOMMU mode). */
+  readonly physical?: PhysicalMemory;
 }
 
 /** A group as the container sees it. The group file claims its DMA before it comes here. */

@@ -69,6 +69,14 @@ export class OwnAccount implements LockedAccount {
   }
 }
 
+/** @throws VfioError EPERM for a process without CAP_SYS_RAWIO */
+export function checkRawIo(process: Process, what: string): void {
+  if (process.capabilities.has('CAP_SYS_RAWIO')) return;
+  throw new VfioError('EPERM', `process ${process.pid} may not have ${what}: it has no CAP_SYS_RAWIO`, {
+    fix: 'Give it CAP_SYS_RAWIO: without an IOMMU the user of a device reaches all memory.',
+  });
+}
+
 export const DEFAULT_MEMLOCK = 8 * 1024 * 1024;
 
 /** A user of a machine: an identity, limits and an address space. */

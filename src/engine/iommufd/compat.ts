@@ -64,6 +64,10 @@ export function checkExtension(iommufd: Iommufd, extension: number): number {
  * without an IOAS
  */
 export function setIommu(iommufd: Iommufd, type: number): void {
+  if (iommufd.noIommu) {
+    if (type === Extension.NOIOMMU_IOMMU) return;
+    throw new VfioError('EINVAL', `SET_IOMMU: a group without an IOMMU takes VFIO_NOIOMMU_IOMMU (8), not ${type}`);
+  }
   if (type !== Extension.TYPE1_IOMMU && type !== Extension.TYPE1v2_IOMMU)
     throw new VfioError('EINVAL', `SET_IOMMU: ${type} is no type of an iommufd`);
   const ioas = iommufd.compatIoas();

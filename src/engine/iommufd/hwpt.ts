@@ -3,12 +3,16 @@
  *
  * @see linux/drivers/iommu/iommufd/hw_pagetable.c, io_pagetable.c
  */
+
+import type { Memory } from '../../abi/memory.ts';
 import { VfioError } from '../../base/errno.ts';
 import { type DirtyBitmap, DirtyPages } from '../../hardware/dirty-pages.ts';
 import { IOMMU_UNIT, IommuDomain } from '../../hardware/iommu-domain.ts';
 import type { Segment } from '../dma/address-space.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
+import type { PhysicalMemory } from '../dma/physical-memory.ts';
 import type { Area, AreaTables } from './area.ts';
+import { AreaList, type Span } from './area-list.ts';
 import type { FaultQueue } from './fault-queue.ts';
 import type { Ioas } from './ioas.ts';
 
@@ -25,6 +29,11 @@ export interface HwptOptions {
   readonly faults?: FaultQueue | null;
 }
 
+/** Pages of one piece of memory, and their physical address. */
+interface PhysicalRun extends Span {
+  readonly pfn: number;
+}
+
 export class Hwpt implements AreaTables {
   readonly kind = 'hwpt';
   readonly ioas: Ioas;
@@ -33,11 +42,14 @@ export class Hwpt implements AreaTables {
   readonly canTrackDirty: boolean;
   readonly takesPasids: boolean;
   readonly faults: FaultQueue | null;
+  /** There is no IOMMU: the addresses of the memory, in order of the I/O addresses. */
+  readonly #physical: { readonly memory: PhysicalMemory; readonly runs: AreaList<PhysicalRun> } | null;
   readonly #unit: object;
   #dirty: DirtyPages | null = null;
 
   constructor({ ioas, iommu, auto, dirtyTracking = false, takesPasids = false, faults = null }: HwptOptions) {
-    const { unit, coherent, pageSizes } = iommu;
+    const { unit, coherent, pageSizes, physical } = iommu;
+    this.#physical = physical === undefined ? null : { memory: physical, runs: new AreaList() };
     this.ioas = ioas;
     this.auto = auto;
     this.canTrackDirty = dirtyTracking;
@@ -63,7 +75,7 @@ export class Hwpt implements AreaTables {
     try {
       this.#enter(area, segments);
     } catch (error) {
-      this.domain.unmap(pfnOf(area.first), pfnOf(area.last));
+      this.#clear(area);
       area.pages.unpin();
       throw error;
     }
@@ -82,6 +94,7 @@ export class Hwpt implements AreaTables {
       const bytes = Math.min(size - skip, left);
       const pages = Math.ceil(bytes / IOMMU_UNIT);
       this.domain.map(pfn, pfn + pages - 1, memory, offset + skip, area.access);
+      this.#place(pfn, pages, memory, offset + skip);
       pfn += pages;
       left -= bytes;
       skip = 0;
@@ -91,13 +104,48 @@ export class Hwpt implements AreaTables {
 
   /** Take a mapping out. */
   empty(area: Area): void {
-    this.domain.unmap(pfnOf(area.first), pfnOf(area.last));
+    this.#clear(area);
     area.pages.unpin();
+  }
+
+  #clear(area: Area): void {
+    this.domain.unmap(pfnOf(area.first), pfnOf(area.last));
+    if (this.#physical === null) return;
+    const { memory, runs } = this.#physical;
+    for (let run = runs.firstIn(area.first, area.last); run !== null; run = runs.firstIn(area.first, area.last)) {
+      runs.delete(run);
+      memory.remove(run.pfn);
+    }
+  }
+
+  #place(pfn: number, pages: number, memory: Memory, offset: number): void {
+    if (this.#physical === null) return;
+    const first = BigInt(pfn) << 12n;
+    const last = first + (BigInt(pages) << 12n) - 1n;
+    this.#physical.runs.add({ first, last, pfn: this.#physical.memory.place(memory, offset, pages) });
+  }
+
+  /** Whether it has physical addresses, because there is no IOMMU. */
+  get isPhysical(): boolean {
+    return this.#physical !== null;
+  }
+
+  /**
+   * IOAS_NOIOMMU_GET_PA: the physical address of an I/O address, and the bytes of it that lie
+   * together, at most `length`.
+   *
+   * @throws VfioError ENOENT for an address that is not mapped
+   */
+  physicalOf(iova: bigint, length: bigint): { readonly address: bigint; readonly length: bigint } {
+    const run = this.#physical?.runs.firstIn(iova, iova) ?? null;
+    if (run === null) throw new VfioError('ENOENT', `nothing is mapped at 0x${iova.toString(16)}`);
+    const left = run.last - iova + 1n;
+    return { address: (BigInt(run.pfn) << 12n) + (iova - run.first), length: left < length ? left : length };
   }
 
   /** `halves` take the place of `area`, whose pages stay locked. */
   split(area: Area, halves: readonly Area[]): void {
-    this.domain.unmap(pfnOf(area.first), pfnOf(area.last));
+    this.#clear(area);
     for (const half of halves) this.fill(half);
     area.pages.unpin();
   }

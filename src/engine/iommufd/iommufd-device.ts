@@ -249,7 +249,7 @@ export class IommufdDevice {
       this.#iommufd.objects.use(hwpt);
     }
     bound.hwpt = hwpt;
-    this.group.domain = hwpt.domain;
+    if (this.iommu.physical === undefined) this.group.domain = hwpt.domain;
     for (const device of moving) {
       if (device.#attached) this.#iommufd.released(before!);
       device.#attached = true;
@@ -285,7 +285,7 @@ export class IommufdDevice {
     hwpt.ioas.unreserve(this);
     if (![...bound.devices].some((device) => device.#attached)) {
       bound.hwpt = null;
-      this.group.domain = null;
+      if (this.iommu.physical === undefined) this.group.domain = null;
     }
     this.#iommufd.released(hwpt);
   }

@@ -4,6 +4,8 @@
  *
  * The open file and each bound device hold it; the last one takes everything along.
  *
+ * Longer than 400 lines because each request of /dev/iommu is a method with its own documentation.
+ *
  * @see linux/drivers/iommu/iommufd/main.c, ioas.c, device.c, hw_pagetable.c
  */
 
@@ -14,7 +16,7 @@ import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import type { DeviceIds } from '../device/hot-reset.ts';
 import type { AttachableGroup } from '../dma/iommu-properties.ts';
-import type { Process } from '../dma/process.ts';
+import { checkRawIo, type Process } from '../dma/process.ts';
 import type { Span } from './area-list.ts';
 import { FaultQueue } from './fault-queue.ts';
 import { Hwpt } from './hwpt.ts';
@@ -49,6 +51,7 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
   #open = true;
   /** The IOAS of requests that are a container's (VFIO_IOAS). */
   #compat: Ioas | null = null;
+  #noIommu = false;
 
   constructor(options: IommufdOptions) {
     this.#o = options;
@@ -271,6 +274,8 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
     const device = this.objects.get(id, 'device') as IommufdDevice;
     const object = this.objects.find(pt);
     if (object?.kind !== 'hwpt' && object?.kind !== 'ioas') throw new VfioError('EINVAL', `object ${pt} is neither an IOAS nor a domain`);
+    if (device.iommu.physical !== undefined && (object.kind === 'hwpt' || (flags & IommuHwptAllocFlags.PASID) !== 0))
+      throw new VfioError('EOPNOTSUPP', `${device.bdf} has no IOMMU, which could have such a domain`);
     if (object.kind === 'hwpt') {
       // A domain over another one needs the data of the hardware, and a parent made for it.
       if (dataType === 0) throw new VfioError('EOPNOTSUPP', `object ${pt} is a domain, and this IOMMU has none without data above it`);
@@ -312,6 +317,19 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
     const object = this.objects.find(id);
     if (object === undefined) throw new VfioError('ENOENT', `there is no object ${id}`);
     throw new VfioError('EINVAL', `object ${id} is a ${object.kind}, and only nested domains have caches to invalidate`);
+  }
+
+  /**
+   * IOAS_NOIOMMU_GET_PA.
+   *
+   * @throws VfioError EPERM without CAP_SYS_RAWIO; ENOENT; EOPNOTSUPP for an IOAS without a device
+   * that has no IOMMU
+   */
+  physicalOf(id: number, iova: bigint, length: bigint, process: Process): { readonly address: bigint; readonly length: bigint } {
+    checkRawIo(process, 'physical addresses');
+    const ioas = this.ioas(id);
+    for (const hwpt of this.objects.ofKind('hwpt')) if (hwpt.ioas === ioas && hwpt.isPhysical) return hwpt.physicalOf(iova, length);
+    throw new VfioError('EOPNOTSUPP', `IOAS ${id} has no device without an IOMMU`);
   }
 
   /** GET_HW_INFO. @throws VfioError ENOENT; EOPNOTSUPP without an IOMMU */
@@ -373,6 +391,21 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
   /** The number of that IOAS. @throws VfioError ENODEV when there is none */
   compatId(): number {
     return this.objects.idOf(this.compatIoas());
+  }
+
+  /**
+   * A group without an IOMMU is in this iommufd: there is nothing to map for it.
+   *
+   * @throws VfioError EINVAL when an IOAS stands for a container
+   */
+  setNoIommu(): void {
+    if (this.#compat !== null) throw new VfioError('EINVAL', 'an IOAS stands for a container, and a group without an IOMMU needs none');
+    this.#noIommu = true;
+  }
+
+  /** A container's requests are those of VFIO_NOIOMMU_IOMMU. */
+  get noIommu(): boolean {
+    return this.#noIommu;
   }
 
   /** A group in this iommufd needs that IOAS: made when there is none. */

@@ -188,6 +188,9 @@ export interface BinderOptions {
   iommuKind(fn: PciFunction): IommuKind;
   /** The last vfio device of `group` is gone. */
   lastVfioGone(group: FunctionGroup): void;
+  /** Give a function without an IOMMU a group of its own, for as long as vfio-pci drives it. */
+  makeNoIommuGroup(fn: PciFunction): void;
+  leaveNoIommuGroup(fn: PciFunction): void;
   /** The node of a device has gone. */
   deviceNodeGone(vfioIndex: number): void;
   /** Of the nodes that devices get under vfio-pci. */
@@ -248,11 +251,19 @@ export class Binder {
         fix: 'Leave it to pcieport or unbound: bridges do not keep a group from being viable.',
       });
     }
+    if (fn.group === null && ctx.params.unsafeNoIommu) {
+      this.#o.makeNoIommuGroup(fn);
+      undo.defer(() => this.#o.leaveNoIommuGroup(fn));
+      const story = `${fn.bdf} has no IOMMU: its user can make it write anywhere in memory (unsafeNoIommu)`;
+      fn.host.events.note('warn', `no IOMMU ${fn.bdf}`, story);
+    }
     if (fn.group === null) {
       const kind = this.#o.iommuKind(fn);
       const why =
         kind === 'translation' ? 'the IOMMU above it translates but does not isolate, so it makes no groups' : 'there is no IOMMU above it';
-      throw new VfioError('EINVAL', `${fn.bdf} has no isolation group: ${why}`, { fix: 'Use a machine whose IOMMU is of kind full.' });
+      throw new VfioError('EINVAL', `${fn.bdf} has no isolation group: ${why}`, {
+        fix: 'Use a machine whose IOMMU is of kind full, or set the parameter unsafeNoIommu.',
+      });
     }
     ctx.faults.step('bind.dma');
     const device = VfioPciDevice.probe(fn, ctx);
@@ -314,6 +325,8 @@ export class Binder {
     fn.unbinding = null;
     this.#forget(fn);
     fn.driver = null;
-    if (fn.group !== null && fn.group.vfioFunctions.length === 0) this.#o.lastVfioGone(fn.group);
+    if (fn.group === null) return;
+    if (fn.group.vfioFunctions.length === 0) this.#o.lastVfioGone(fn.group);
+    if (fn.group.noIommu) this.#o.leaveNoIommuGroup(fn);
   }
 }

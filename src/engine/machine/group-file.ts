@@ -14,7 +14,7 @@ import type { EngineContext } from '../context.ts';
 import { DeviceFile } from '../device/device-file.ts';
 import type { DeviceFileHolder } from '../device/hosted-function.ts';
 import type { Container } from '../dma/container.ts';
-import type { Process } from '../dma/process.ts';
+import { checkRawIo, type Process } from '../dma/process.ts';
 import type { Iommufd } from '../iommufd/iommufd.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
 import { isVmFile, type VmFile } from '../vm/vm-provider.ts';
@@ -153,6 +153,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
    */
   setContainer(container: Container): void {
     this.#checkFree();
+    this.#checkRawIo(this.process);
     this.#claimFor(container);
     try {
       this.#ctx.faults.step('group.claim');
@@ -162,6 +163,10 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
       throw error;
     }
     this.#container = container;
+  }
+
+  #checkRawIo(process: Process): void {
+    if (this.group.noIommu) checkRawIo(process, `group ${this.group.id}, which has no IOMMU`);
   }
 
   #checkFree(): void {
@@ -181,6 +186,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
    */
   setIommufd(iommufd: Iommufd): void {
     this.#checkFree();
+    this.#checkRawIo(this.process);
     this.#iommufd.set(iommufd);
   }
 
@@ -257,6 +263,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
         fix,
       });
     }
+    this.#checkRawIo(process);
     if (this.#asleep()) throw new VfioError('EBUSY', 'the machine is suspended', { fix: 'Resume it first.' });
     this.#opening++;
     try {

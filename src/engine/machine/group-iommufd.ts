@@ -25,9 +25,14 @@ export class GroupIommufd {
     return this.#iommufd !== null;
   }
 
-  /** The group is in `iommufd`, which gets an IOAS that stands for a container. */
+  /**
+   * The group is in `iommufd`, which gets an IOAS that stands for a container.
+   *
+   * @throws VfioError EINVAL for a group without an IOMMU beside one with one
+   */
   set(iommufd: Iommufd): void {
-    iommufd.needCompat();
+    if (this.#group.noIommu) iommufd.setNoIommu();
+    else iommufd.needCompat();
     this.#iommufd = iommufd.get();
   }
 
@@ -52,7 +57,7 @@ export class GroupIommufd {
     undo.defer(() => this.#unbind(device));
     const file = open();
     undo.defer(() => file.close());
-    bound.attach(iommufd.compatId());
+    if (!this.#group.noIommu) bound.attach(iommufd.compatId());
     undo.move();
     return file;
   }

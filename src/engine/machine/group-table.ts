@@ -1,6 +1,9 @@
 /** The isolation groups of a machine, and the nodes through which users open them. */
+import { U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Numbers } from '../../base/numbers.ts';
+import type { IommuProperties } from '../dma/iommu-properties.ts';
+import { PhysicalMemory } from '../dma/physical-memory.ts';
 import type { Process } from '../dma/process.ts';
 import type { Fabric } from './fabric.ts';
 import { IsolationGroup } from './isolation-group.ts';
@@ -22,12 +25,39 @@ export interface VfioNode {
 
 const IOMMU = '/dev/iommu';
 
+/** The node of a group, `/dev/vfio/7` or `/dev/vfio/noiommu-7`. */
+export function pathOf(group: FunctionGroup): string {
+  return `/dev/vfio/${group.noIommu ? 'noiommu-' : ''}${group.id}`;
+}
+
+/** The name of the node of a device under vfio-pci, `vfio3` or `noiommu-vfio3`. */
+export function nodeOf(fn: PciFunction): string {
+  return `${fn.group?.noIommu === true ? 'noiommu-' : ''}vfio${fn.vfioIndex}`;
+}
+
+/** @see linux/drivers/iommu/iommufd/hw_pagetable.c: every address, and pages of 4 KiB */
+function noIommuProperties(): IommuProperties {
+  return {
+    unit: {},
+    kind: 'none',
+    isolatedMsi: true,
+    coherent: true,
+    enforcesCoherency: true,
+    pageSizes: 0x1000n,
+    apertureFirst: 0n,
+    apertureLast: U64_MAX,
+    reserved: [],
+    physical: new PhysicalMemory(),
+  };
+}
+
 export class GroupTable {
   readonly groups = new Map<number, FunctionGroup>();
   readonly #fabric: Fabric;
   readonly #grouping: Grouping;
   readonly #nodeOwner: number;
   readonly #numbers: Numbers;
+  readonly #noIommu = noIommuProperties();
   /** Nodes that were given to a user, by path. */
   readonly #uids = new Map<string, number>();
 
@@ -86,6 +116,13 @@ export class GroupTable {
     }
   }
 
+  /** A group for one function that no IOMMU is above. */
+  joinNoIommu(fn: PciFunction): void {
+    const group = new IsolationGroup<PciFunction>(this.#numbers.take(fn.bdf), this.#noIommu);
+    this.groups.set(group.id, group);
+    group.add(fn);
+  }
+
   /** Take the function out; a group goes with its last function. */
   leave(fn: PciFunction): void {
     const { group } = fn;
@@ -104,9 +141,9 @@ export class GroupTable {
       { path: IOMMU, kind: 'iommu', mode: 0o660, uid: this.#uid(IOMMU), groupId: null, devices: [] },
     ];
     for (const group of [...this.groups.values()].sort((a, b) => a.id - b.id)) {
-      const devices = group.vfioFunctions.map((fn) => ({ bdf: fn.bdf, vfioDev: `vfio${fn.vfioIndex}` }));
+      const devices = group.vfioFunctions.map((fn) => ({ bdf: fn.bdf, vfioDev: nodeOf(fn) }));
       if (devices.length === 0) continue;
-      const path = `/dev/vfio/${group.id}`;
+      const path = pathOf(group);
       nodes.push({ path, kind: 'group', mode: 0o600, uid: this.#uid(path), groupId: group.id, devices });
       for (const one of devices) {
         const own = `/dev/vfio/devices/${one.vfioDev}`;
@@ -145,12 +182,12 @@ export class GroupTable {
 
   /** The node of a device goes, and its owner with it. */
   deviceNodeGone(vfioIndex: number): void {
-    this.#uids.delete(`/dev/vfio/devices/vfio${vfioIndex}`);
+    for (const name of ['vfio', 'noiommu-vfio']) this.#uids.delete(`/dev/vfio/devices/${name}${vfioIndex}`);
   }
 
   /** `group` has lost its last vfio device: its node goes, and its open file is of no more use. */
   lastVfioGone(group: FunctionGroup): void {
     group.file?.markGone();
-    this.#uids.delete(`/dev/vfio/${group.id}`);
+    this.#uids.delete(pathOf(group));
   }
 }

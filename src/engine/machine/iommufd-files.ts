@@ -6,13 +6,11 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { EngineContext } from '../context.ts';
 import { checkInterrupts } from '../dma/container-domains.ts';
-import { type LockedAccount, OwnAccount, type Process } from '../dma/process.ts';
+import { checkRawIo, type LockedAccount, OwnAccount, type Process } from '../dma/process.ts';
 import { Iommufd } from '../iommufd/iommufd.ts';
 import { CdevFile, type CdevSurroundings } from './cdev-file.ts';
-import type { GroupTable } from './group-table.ts';
+import { type GroupTable, nodeOf } from './group-table.ts';
 import type { PciFunction } from './pci-function.ts';
-
-const NODE = /^(?:\/dev\/vfio\/devices\/)?vfio(0|[1-9][0-9]{0,9})$/;
 
 export interface IommufdFilesOptions {
   readonly ctx: EngineContext;
@@ -59,15 +57,15 @@ export class IommufdFiles implements Disposable {
   }
 
   /**
-   * The function whose node is `vfioN`.
+   * The function whose node is `vfioN`, or `noiommu-vfioN`.
    *
    * @throws VfioError ENOENT
    */
   functionOf(node: string): PciFunction {
-    const match = NODE.exec(node);
-    const index = match === null ? -1 : Number(match[1]);
-    for (const fn of this.#o.functions.values()) if (fn.vfioIndex === index) return fn;
-    const known = [...this.#o.functions.values()].filter((fn) => fn.vfioIndex !== null).map((fn) => `vfio${fn.vfioIndex} (${fn.bdf})`);
+    const bound = [...this.#o.functions.values()].filter((fn) => fn.vfioIndex !== null);
+    const found = bound.find((fn) => nodeOf(fn) === node);
+    if (found !== undefined) return found;
+    const known = bound.map((fn) => `${nodeOf(fn)} (${fn.bdf})`);
     throw new VfioError('ENOENT', `there is no /dev/vfio/devices/${node.slice(0, 64)}`, {
       fix: known.length === 0 ? 'No device is bound to vfio-pci.' : `There are ${known.slice(0, 8).join(', ')}.`,
     });
@@ -77,7 +75,8 @@ export class IommufdFiles implements Disposable {
    * open("/dev/vfio/devices/vfioN").
    *
    * @throws VfioError ENOENT for a function that vfio-pci does not drive; EACCES for a process that
-   * does not own the node; as `CdevFile.open`
+   * does not own the node; EPERM for a device without an IOMMU without CAP_SYS_RAWIO; as
+   * `CdevFile.open`
    */
   openDevice(fn: PciFunction, process: Process): CdevFile {
     const { groups } = this.#o;
@@ -86,7 +85,8 @@ export class IommufdFiles implements Disposable {
         fix: fn.bindCommand('vfio-pci'),
       });
     }
-    groups.checkAccess(`/dev/vfio/devices/vfio${fn.vfioIndex}`, process);
+    groups.checkAccess(`/dev/vfio/devices/${nodeOf(fn)}`, process);
+    if (fn.group?.noIommu === true) checkRawIo(process, `${fn.bdf}, which has no IOMMU`);
     const file = CdevFile.open(fn, process, this.#around);
     this.#devices.add(file);
     return file;

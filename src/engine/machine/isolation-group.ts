@@ -76,6 +76,7 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
     this.id = id;
     this.#iommu = iommu;
     this.#unit = iommu;
+    this.domain = iommu.physical?.domain ?? null;
   }
 
   /** Its IOMMU's properties, with the windows that firmware reserves for its devices. */
@@ -86,6 +87,11 @@ export class IsolationGroup<F extends GroupedFunction = GroupedFunction> impleme
   /** Strength of its isolation (S1-05). */
   get isolation(): { readonly dma: boolean; readonly msi: boolean; readonly coherent: boolean } {
     return { dma: this.#iommu.kind === 'full', msi: this.#iommu.isolatedMsi, coherent: this.#iommu.coherent };
+  }
+
+  /** It was made for one device that no IOMMU is above: a user has the whole memory with it. */
+  get noIommu(): boolean {
+    return this.#iommu.physical !== undefined;
   }
 
   /** In bus order. */

@@ -17,7 +17,7 @@ import { refusalOf } from '../../events/source.ts';
 import { compareBdf, parseBdf } from '../../pci/bdf.ts';
 import type { EngineContext } from '../context.ts';
 import { Container } from '../dma/container.ts';
-import { Process } from '../dma/process.ts';
+import { checkRawIo, Process } from '../dma/process.ts';
 import type { Iommufd } from '../iommufd/iommufd.ts';
 import { type ParamState, type ParamValue, paramStates, writeParam } from '../params.ts';
 import { reportErrorOf, resetByAdministrator, setPower } from './administrator.ts';
@@ -27,7 +27,7 @@ import type { CdevFile } from './cdev-file.ts';
 import { type Explanation, explainFunction } from './explain.ts';
 import { Fabric, type Placed } from './fabric.ts';
 import { GroupFile } from './group-file.ts';
-import { GroupTable, type VfioNode } from './group-table.ts';
+import { GroupTable, pathOf, type VfioNode } from './group-table.ts';
 import { Hotplug } from './hotplug.ts';
 import { IommufdFiles } from './iommufd-files.ts';
 import { type MachineEvent, MachineEvents } from './machine-events.ts';
@@ -82,6 +82,8 @@ export class Machine implements Disposable {
       iommuKind: (fn) => this.#fabric.iommu(fn).kind,
       lastVfioGone: (group) => this.#groups.lastVfioGone(group),
       deviceNodeGone: (index) => this.#groups.deviceNodeGone(index),
+      makeNoIommuGroup: (fn) => this.#groups.joinNoIommu(fn),
+      leaveNoIommuGroup: (fn) => this.#groups.leave(fn),
       vfioDevices,
     });
     this.#iommufdFiles = new IommufdFiles({
@@ -216,7 +218,7 @@ export class Machine implements Disposable {
    * open("/dev/vfio/devices/vfioN"): a device without its group. It can do nothing until it is
    * bound to an iommufd.
    *
-   * @param device its BDF, or `vfioN`
+   * @param device its BDF, or the name of its node: `vfioN`, `noiommu-vfioN`
    * @throws VfioError ENOENT for a device that vfio-pci does not drive; EACCES for a process that
    * does not own the node; ENODEV while the device leaves; EINVAL as `openGroup`
    */
@@ -231,7 +233,8 @@ export class Machine implements Disposable {
    * open("/dev/vfio/ID"). Binds and unbinds no function (S1-09).
    *
    * @throws VfioError ENOENT for a group without a device bound to vfio-pci; EACCES for a process
-   * that does not own the node (S2-01); EBUSY while another user has it open (S1-04); EINVAL while
+   * that does not own the node (S2-01); EPERM for a group without an IOMMU, without CAP_SYS_RAWIO;
+   * EBUSY while another user has it open (S1-04); EINVAL while
    * mediators that the declaration names are not loaded
    */
   openGroup(id: number, process: Process = this.process): GroupFile {
@@ -249,7 +252,8 @@ export class Machine implements Disposable {
         fix: this.planBind(id).steps.find((s) => s.to !== null)?.command ?? 'The group has only bridges.',
       });
     }
-    this.#groups.checkAccess(`/dev/vfio/${id}`, process);
+    this.#groups.checkAccess(pathOf(group), process);
+    if (group.noIommu) checkRawIo(process, `group ${id}, which has no IOMMU`);
     return GroupFile.open(group, process, this.context, () => this.#sleep.suspended);
   }
 
@@ -267,7 +271,7 @@ export class Machine implements Disposable {
    * @throws VfioError ENOENT, EINVAL
    */
   chownGroup(id: number, uid: number): void {
-    this.#emitted('group owner', `uid ${uid} of group ${id}`, () => this.#groups.chown(`/dev/vfio/${id}`, uid));
+    this.#emitted('group owner', `uid ${uid} of group ${id}`, () => this.#groups.chown(pathOf(this.group(id)), uid));
   }
 
   /**
