@@ -54,7 +54,8 @@ export class OpenAttribute {
   }
 
   /**
-   * One write(2). A value is written whole; the offset counts for `config` alone.
+   * One write(2). A value is written whole, up to its first NUL, as the kernel's functions read it
+   * (driver_set_override() names Python's "\0"); the offset counts for `config` alone.
    *
    * @returns the count of bytes that were taken; a promise where the write waits
    * @throws VfioError (or rejects) the errno of the write
@@ -67,7 +68,7 @@ export class OpenAttribute {
     const text = Buffer.from(value.buffer, value.byteOffset, value.byteLength).toString('latin1');
     let stored: Stored;
     try {
-      stored = store(text.replace(/\n$/, ''));
+      stored = store(text.replace(/\0.*$/s, '').replace(/\n$/, ''));
     } finally {
       this.#settle();
     }

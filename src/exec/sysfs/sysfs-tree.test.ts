@@ -172,6 +172,14 @@ describe('writes of an administrator', () => {
     expect(rig.read(device(PF, 'driver_override'))).toBe('(null)\n');
   });
 
+  it('a value ends at its first NUL: dpdk-devbind.py clears driver_override so', async () => {
+    using rig = new Rig(sriovRig().machine);
+    expect(await rig.write(device(PF, 'driver_override'), 'pci-stub\n\0\0')).toBe('ok');
+    expect(rig.read(device(PF, 'driver_override'))).toBe('pci-stub\n');
+    expect(await rig.write(device(PF, 'driver_override'), '\0')).toBe('ok');
+    expect(rig.read(device(PF, 'driver_override'))).toBe('(null)\n');
+  });
+
   it('S2-15 new_id gives vfio-pci unbound functions of an id; remove_id leaves them', async () => {
     using rig = new Rig(sriovRig({ driver: null }).machine);
     const { declaration } = rig.machine.function(PF);
