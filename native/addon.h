@@ -17,6 +17,7 @@ struct watcher;
 struct turns;
 struct file;
 struct signaller;
+struct child_watch;
 
 /* Of one thread that waits for its peers: see spin.c. */
 struct spin {
@@ -33,6 +34,8 @@ struct state {
   int file_slots;
   struct signaller *signaller; /* see signal.c */
   struct spin spin; /* of waits in poll and pollEither */
+  struct spin trace_spin; /* of waitid, see trace.c */
+  struct child_watch *child_watch;
   uint8_t *owned; /* by descriptor, see owned.c */
   int owned_slots;
 };
@@ -173,3 +176,12 @@ napi_value vt_map_query(napi_env env, napi_callback_info info);
 napi_value vt_inotify_init(napi_env env, napi_callback_info info);
 napi_value vt_inotify_add(napi_env env, napi_callback_info info);
 napi_value vt_inotify_remove(napi_env env, napi_callback_info info);
+napi_value vt_ptrace(napi_env env, napi_callback_info info);
+napi_value vt_ptrace_bytes(napi_env env, napi_callback_info info);
+napi_value vt_ptrace_registers(napi_env env, napi_callback_info info);
+napi_value vt_waitid(napi_env env, napi_callback_info info);
+napi_value vt_traced_read(napi_env env, napi_callback_info info);
+napi_value vt_traced_write(napi_env env, napi_callback_info info);
+napi_value vt_cpuid(napi_env env, napi_callback_info info);
+napi_value vt_child_watch(napi_env env, napi_callback_info info);
+napi_value vt_child_unwatch(napi_env env, napi_callback_info info);

@@ -181,6 +181,15 @@ static const struct {
     {"inotifyInit", vt_inotify_init},
     {"inotifyAdd", vt_inotify_add},
     {"inotifyRemove", vt_inotify_remove},
+    {"ptrace", vt_ptrace},
+    {"ptraceBytes", vt_ptrace_bytes},
+    {"ptraceRegisters", vt_ptrace_registers},
+    {"waitid", vt_waitid},
+    {"tracedRead", vt_traced_read},
+    {"tracedWrite", vt_traced_write},
+    {"cpuid", vt_cpuid},
+    {"childWatch", vt_child_watch},
+    {"childUnwatch", vt_child_unwatch},
 };
 
 /* Watchers are gone already: their hooks ran before. */

@@ -50,26 +50,29 @@ static void on_environment_end(napi_async_cleanup_hook_handle hook, void *data) 
 }
 
 /*
- * One call into JavaScript, microtasks included. The result: it returned true, and the watcher
- * still wants calls.
+ * One call of a function without arguments, microtasks included. The result: it returned true.
  */
-int watcher_call(struct watcher *watcher, int event) {
-  napi_env env = watcher->env;
+bool call_back(napi_env env, napi_ref reference) {
   napi_handle_scope scope;
-  bool again = false;
-  if (napi_open_handle_scope(env, &scope) != napi_ok) return 0;
+  bool answered = false;
+  if (napi_open_handle_scope(env, &scope) != napi_ok) return false;
   napi_value callback, receiver, result;
-  if (napi_get_reference_value(env, watcher->callbacks[event - 1], &callback) == napi_ok && callback != NULL &&
-      napi_get_global(env, &receiver) == napi_ok) {
+  if (napi_get_reference_value(env, reference, &callback) == napi_ok && callback != NULL && napi_get_global(env, &receiver) == napi_ok) {
     napi_status status = napi_make_callback(env, NULL, receiver, callback, 0, NULL, &result);
     if (status == napi_pending_exception) {
       napi_value error;
       if (napi_get_and_clear_last_exception(env, &error) == napi_ok) napi_fatal_exception(env, error);
-    } else if (status != napi_ok || napi_get_value_bool(env, result, &again) != napi_ok) {
-      again = false;
+    } else if (status != napi_ok || napi_get_value_bool(env, result, &answered) != napi_ok) {
+      answered = false;
     }
   }
   napi_close_handle_scope(env, scope);
+  return answered;
+}
+
+/* One call into JavaScript. The result: it returned true, and the watcher still wants calls. */
+int watcher_call(struct watcher *watcher, int event) {
+  bool again = call_back(watcher->env, watcher->callbacks[event - 1]);
   return again && (watcher->events & event) != 0;
 }
 

@@ -6,8 +6,9 @@
 typedef struct uv_handle_s uv_handle_t;
 typedef struct uv_poll_s uv_poll_t;
 typedef struct uv_check_s uv_check_t;
+typedef struct uv_signal_s uv_signal_t;
 typedef struct uv_loop_s uv_loop_t;
-enum { VT_UV_CHECK = 2, VT_UV_POLL = 8, VT_UV_READABLE = 1, VT_UV_WRITABLE = 2 };
+enum { VT_UV_CHECK = 2, VT_UV_POLL = 8, VT_UV_SIGNAL = 16, VT_UV_READABLE = 1, VT_UV_WRITABLE = 2 };
 extern size_t uv_handle_size(int type);
 extern void uv_handle_set_data(uv_handle_t *handle, void *data);
 extern void *uv_handle_get_data(const uv_handle_t *handle);
@@ -17,6 +18,8 @@ extern int uv_poll_stop(uv_poll_t *handle);
 extern int uv_check_init(uv_loop_t *loop, uv_check_t *handle);
 extern int uv_check_start(uv_check_t *handle, void (*callback)(uv_check_t *));
 extern int uv_check_stop(uv_check_t *handle);
+extern int uv_signal_init(uv_loop_t *loop, uv_signal_t *handle);
+extern int uv_signal_start(uv_signal_t *handle, void (*callback)(uv_signal_t *, int), int signum);
 extern void uv_close(uv_handle_t *handle, void (*callback)(uv_handle_t *));
 extern void uv_ref(uv_handle_t *handle);
 extern void uv_unref(uv_handle_t *handle);
@@ -45,6 +48,7 @@ struct watcher {
 };
 
 /* watch.c */
+bool call_back(napi_env env, napi_ref reference);
 int watcher_call(struct watcher *watcher, int event);
 void watcher_event(uv_poll_t *handle, int status, int events);
 

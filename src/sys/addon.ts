@@ -8,6 +8,7 @@ import { errnoName, VfioError } from '../base/errno.ts';
 import { addonFile } from './addon-file.ts';
 import { moduleUrl } from './package-files.ts';
 import { SystemError } from './system-error.ts';
+import type { TraceCalls } from './trace-calls.ts';
 
 /**
  * Numbers of asm-generic/fcntl.h, asm-generic/socket.h, linux/memfd.h and poll(2): the same on
@@ -93,7 +94,7 @@ export const Sys = {
   CLD_EXITED: 1,
 } as const;
 
-export interface Addon {
+export interface Addon extends TraceCalls {
   close(fd: number): number;
   /**
    * When this thread ends, `fd` is closed, unless `close`, `closeForeign` or `closeSocket` has

@@ -1,0 +1,219 @@
+/*
+ * Threads of other processes that this thread traces: ptrace(2), waitid(2), and the memory of their
+ * processes. A tracer is one thread: the thread that seized a tracee makes every request about it.
+ * Linux signals SIGCHLD to that very thread when a tracee stops (do_notify_parent_cldstop() in
+ * linux/kernel/signal.c), and libuv hands the signal to the event loop.
+ */
+#include "watch.h"
+
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
+
+/* ptrace(request, tid, address, data): requests whose arguments are numbers */
+napi_value vt_ptrace(napi_env env, napi_callback_info info) {
+  ARGS(4);
+  I32(0, request);
+  I32(1, tid);
+  I64(2, address);
+  I64(3, data);
+  return answer(env, ptrace(request, tid, (void *)(uintptr_t)address, (void *)(uintptr_t)data));
+}
+
+/* The memory of a typed array: its bytes, and how many. */
+static int bytes_of(napi_env env, napi_value array, void **bytes, size_t *length) {
+  napi_typedarray_type type;
+  if (napi_get_typedarray_info(env, array, &type, length, bytes, NULL, NULL) != napi_ok) return -EINVAL;
+  return type == napi_uint8_array ? 0 : -EINVAL;
+}
+
+/*
+ * ptraceBytes(request, tid, address, bytes): requests whose data is memory. The caller knows how
+ * many bytes the kernel takes or gives.
+ */
+napi_value vt_ptrace_bytes(napi_env env, napi_callback_info info) {
+  ARGS(4);
+  I32(0, request);
+  I32(1, tid);
+  I64(2, address);
+  void *bytes;
+  size_t length;
+  if (bytes_of(env, argv[3], &bytes, &length) != 0 || length < sizeof(siginfo_t)) return number(env, -EINVAL);
+  return answer(env, ptrace(request, tid, (void *)(uintptr_t)address, bytes));
+}
+
+/*
+ * ptraceRegisters(request, tid, type, bytes): PTRACE_GETREGSET and PTRACE_SETREGSET of one NT_ type.
+ * The result: the bytes that the kernel gave or took.
+ */
+napi_value vt_ptrace_registers(napi_env env, napi_callback_info info) {
+  ARGS(4);
+  I32(0, request);
+  I32(1, tid);
+  I32(2, type);
+  struct iovec all;
+  if ((request != PTRACE_GETREGSET && request != PTRACE_SETREGSET) || bytes_of(env, argv[3], &all.iov_base, &all.iov_len) != 0)
+    return number(env, -EINVAL);
+  return answer(env, ptrace(request, tid, (void *)(uintptr_t)type, &all) < 0 ? -1 : (int64_t)all.iov_len);
+}
+
+struct waited {
+  idtype_t which;
+  id_t id;
+  int options;
+  siginfo_t info;
+};
+
+static int look_for_child(void *what, int timeout_ms) {
+  (void)timeout_ms; /* only the looks before it matter here */
+  struct waited *waited = what;
+  waited->info.si_pid = 0;
+  if (waitid(waited->which, waited->id, &waited->info, waited->options | WNOHANG) < 0) return -1;
+  return waited->info.si_pid != 0;
+}
+
+/*
+ * waitid(which, id, options, into, spins): a change of a child or tracee into `into` as pid, code,
+ * status. 1: there was one; 0: there was none. It never sleeps; with `spins` it looks again and
+ * again for as long as that has paid off lately (spin.c).
+ */
+napi_value vt_waitid(napi_env env, napi_callback_info info) {
+  ARGS(4);
+  I32(0, which);
+  I32(1, id);
+  I32(2, options);
+  int32_t *into;
+  if (int32s(env, argv[3], 3, &into) != 0) return number(env, -EINVAL);
+  OPTIONAL_FLAG(4, spins);
+  struct waited waited = {.which = (idtype_t)which, .id = (id_t)id, .options = options};
+  int found = spins ? spin_wait(&state_of(env)->trace_spin, look_for_child, &waited, 1) : look_for_child(&waited, 0);
+  if (found > 0) {
+    into[0] = waited.info.si_pid;
+    into[1] = waited.info.si_code;
+    into[2] = waited.info.si_status;
+  }
+  return answer(env, found);
+}
+
+static napi_value copy_memory(napi_env env, napi_callback_info info, ssize_t (*copy)(pid_t, const struct iovec *, unsigned long, const struct iovec *, unsigned long, unsigned long)) {
+  ARGS(4);
+  I32(0, pid);
+  I64(1, address);
+  I32(3, count);
+  struct iovec ours;
+  if (bytes_of(env, argv[2], &ours.iov_base, &ours.iov_len) != 0 || count < 0 || (size_t)count > ours.iov_len) return number(env, -EINVAL);
+  ours.iov_len = (size_t)count;
+  struct iovec theirs = {.iov_base = (void *)(uintptr_t)address, .iov_len = (size_t)count};
+  return answer(env, copy(pid, &ours, 1, &theirs, 1, 0));
+}
+
+/* tracedRead(pid, address, bytes, count): process_vm_readv; fewer bytes where the memory ends */
+napi_value vt_traced_read(napi_env env, napi_callback_info info) { return copy_memory(env, info, process_vm_readv); }
+
+/* tracedWrite(pid, address, bytes, count): process_vm_writev */
+napi_value vt_traced_write(napi_env env, napi_callback_info info) { return copy_memory(env, info, process_vm_writev); }
+
+/*
+ * cpuid(leaf, subleaf, into): EAX to EDX, which say where XSAVE keeps which registers;
+ * -EOPNOTSUPP on other processors than x86-64
+ */
+napi_value vt_cpuid(napi_env env, napi_callback_info info) {
+  ARGS(3);
+  U32(0, leaf);
+  U32(1, subleaf);
+  int32_t *into;
+  if (int32s(env, argv[2], 4, &into) != 0) return number(env, -EINVAL);
+#ifdef __x86_64__
+  uint32_t a, b, c, d;
+  if (!__get_cpuid_count(leaf, subleaf, &a, &b, &c, &d)) return number(env, -EOPNOTSUPP);
+  into[0] = (int32_t)a, into[1] = (int32_t)b, into[2] = (int32_t)c, into[3] = (int32_t)d;
+  return number(env, 0);
+#else
+  (void)leaf, (void)subleaf, (void)into;
+  return number(env, -EOPNOTSUPP);
+#endif
+}
+
+/* SIGCHLD, on the event loop of one environment. */
+struct child_watch {
+  uv_signal_t *handle;
+  napi_env env;
+  napi_ref callback;
+  napi_async_cleanup_hook_handle hook;
+};
+
+static void on_watch_closed(uv_handle_t *handle) {
+  struct child_watch *watch = uv_handle_get_data(handle);
+  napi_remove_async_cleanup_hook(watch->hook);
+  free(watch->handle);
+  free(watch);
+}
+
+static void on_environment_end(napi_async_cleanup_hook_handle hook, void *data) {
+  (void)hook;
+  struct child_watch *watch = data;
+  state_of(watch->env)->child_watch = NULL;
+  uv_close((uv_handle_t *)watch->handle, on_watch_closed);
+}
+
+static void on_child(uv_signal_t *handle, int signum) {
+  (void)signum;
+  struct child_watch *watch = uv_handle_get_data((uv_handle_t *)handle);
+  call_back(watch->env, watch->callback);
+}
+
+static int watch_children(napi_env env, napi_value callback, struct child_watch **made) {
+  uv_loop_t *loop;
+  if (napi_get_uv_event_loop(env, (struct uv_loop_s **)&loop) != napi_ok) return -EIO;
+  struct child_watch *watch = calloc(1, sizeof *watch);
+  uv_signal_t *handle = calloc(1, uv_handle_size(VT_UV_SIGNAL));
+  int error = watch == NULL || handle == NULL ? -ENOMEM : uv_signal_init(loop, handle);
+  if (error != 0) {
+    free(watch);
+    free(handle);
+    return error;
+  }
+  /* From here on the handle is libuv's until it has been closed. */
+  *watch = (struct child_watch){.handle = handle, .env = env};
+  uv_handle_set_data((uv_handle_t *)handle, watch);
+  error = uv_signal_start(handle, on_child, SIGCHLD);
+  if (error == 0 && napi_create_reference(env, callback, 1, &watch->callback) != napi_ok) error = -ENOMEM;
+  if (napi_add_async_cleanup_hook(env, on_environment_end, watch, &watch->hook) != napi_ok) error = -ENOMEM;
+  if (error != 0) {
+    if (watch->callback != NULL) napi_delete_reference(env, watch->callback);
+    uv_close((uv_handle_t *)handle, on_watch_closed);
+    return error;
+  }
+  uv_unref((uv_handle_t *)handle);
+  *made = watch;
+  return 0;
+}
+
+/*
+ * childWatch(callback): call it from the event loop after changes of children and tracees, until
+ * childUnwatch. -EEXIST: there is a callback already. It keeps no event loop alive.
+ */
+napi_value vt_child_watch(napi_env env, napi_callback_info info) {
+  ARGS(1);
+  napi_valuetype type;
+  if (napi_typeof(env, argv[0], &type) != napi_ok || type != napi_function) return number(env, -EINVAL);
+  struct state *state = state_of(env);
+  return number(env, state->child_watch != NULL ? -EEXIST : watch_children(env, argv[0], &state->child_watch));
+}
+
+/* childUnwatch(): no call comes after this returns. */
+napi_value vt_child_unwatch(napi_env env, napi_callback_info info) {
+  (void)info;
+  struct state *state = state_of(env);
+  struct child_watch *watch = state->child_watch;
+  if (watch == NULL) return number(env, -ENOENT);
+  state->child_watch = NULL;
+  napi_delete_reference(env, watch->callback);
+  uv_close((uv_handle_t *)watch->handle, on_watch_closed);
+  return number(env, 0);
+}
