@@ -35,7 +35,8 @@ struct state {
   struct signaller *signaller; /* see signal.c */
   struct spin spin; /* of waits in poll and pollEither */
   struct spin trace_spin; /* of waitid, see trace.c */
-  struct child_watch *child_watch;
+  struct child_watch *child_watches; /* see trace.c */
+  int child_watch_ids;
   uint8_t *owned; /* by descriptor, see owned.c */
   int owned_slots;
 };
@@ -180,8 +181,6 @@ napi_value vt_ptrace(napi_env env, napi_callback_info info);
 napi_value vt_ptrace_bytes(napi_env env, napi_callback_info info);
 napi_value vt_ptrace_registers(napi_env env, napi_callback_info info);
 napi_value vt_waitid(napi_env env, napi_callback_info info);
-napi_value vt_traced_read(napi_env env, napi_callback_info info);
-napi_value vt_traced_write(napi_env env, napi_callback_info info);
 napi_value vt_cpuid(napi_env env, napi_callback_info info);
 napi_value vt_child_watch(napi_env env, napi_callback_info info);
 napi_value vt_child_unwatch(napi_env env, napi_callback_info info);

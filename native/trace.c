@@ -1,8 +1,8 @@
 /*
- * Threads of other processes that this thread traces: ptrace(2), waitid(2), and the memory of their
- * processes. A tracer is one thread: the thread that seized a tracee makes every request about it.
- * Linux signals SIGCHLD to that very thread when a tracee stops (do_notify_parent_cldstop() in
- * linux/kernel/signal.c), and libuv hands the signal to the event loop.
+ * Threads of other processes that this thread traces: ptrace(2) and waitid(2). A tracer is one
+ * thread: the thread that seized a tracee makes every request about it. Linux signals SIGCHLD to
+ * that very thread when a tracee stops (do_notify_parent_cldstop() in linux/kernel/signal.c), and
+ * libuv hands the signal to the event loop.
  */
 #include "watch.h"
 
@@ -48,8 +48,8 @@ napi_value vt_ptrace_bytes(napi_env env, napi_callback_info info) {
 }
 
 /*
- * ptraceRegisters(request, tid, type, bytes): PTRACE_GETREGSET and PTRACE_SETREGSET of one NT_ type.
- * The result: the bytes that the kernel gave or took.
+ * ptraceRegisters(request, tid, type, bytes): PTRACE_GETREGSET and PTRACE_SETREGSET of one type of
+ * note, NT_. The result: the bytes that the kernel gave or took.
  */
 napi_value vt_ptrace_registers(napi_env env, napi_callback_info info) {
   ARGS(4);
@@ -100,24 +100,6 @@ napi_value vt_waitid(napi_env env, napi_callback_info info) {
   return answer(env, found);
 }
 
-static napi_value copy_memory(napi_env env, napi_callback_info info, ssize_t (*copy)(pid_t, const struct iovec *, unsigned long, const struct iovec *, unsigned long, unsigned long)) {
-  ARGS(4);
-  I32(0, pid);
-  I64(1, address);
-  I32(3, count);
-  struct iovec ours;
-  if (bytes_of(env, argv[2], &ours.iov_base, &ours.iov_len) != 0 || count < 0 || (size_t)count > ours.iov_len) return number(env, -EINVAL);
-  ours.iov_len = (size_t)count;
-  struct iovec theirs = {.iov_base = (void *)(uintptr_t)address, .iov_len = (size_t)count};
-  return answer(env, copy(pid, &ours, 1, &theirs, 1, 0));
-}
-
-/* tracedRead(pid, address, bytes, count): process_vm_readv; fewer bytes where the memory ends */
-napi_value vt_traced_read(napi_env env, napi_callback_info info) { return copy_memory(env, info, process_vm_readv); }
-
-/* tracedWrite(pid, address, bytes, count): process_vm_writev */
-napi_value vt_traced_write(napi_env env, napi_callback_info info) { return copy_memory(env, info, process_vm_writev); }
-
 /*
  * cpuid(leaf, subleaf, into): EAX to EDX, which say where XSAVE keeps which registers;
  * -EOPNOTSUPP on other processors than x86-64
@@ -139,12 +121,14 @@ napi_value vt_cpuid(napi_env env, napi_callback_info info) {
 #endif
 }
 
-/* SIGCHLD, on the event loop of one environment. */
+/* SIGCHLD, on the event loop of an environment: one for each callback. */
 struct child_watch {
+  struct child_watch *next;
   uv_signal_t *handle;
   napi_env env;
   napi_ref callback;
   napi_async_cleanup_hook_handle hook;
+  int id;
 };
 
 static void on_watch_closed(uv_handle_t *handle) {
@@ -154,10 +138,16 @@ static void on_watch_closed(uv_handle_t *handle) {
   free(watch);
 }
 
+static void unlist(struct child_watch *watch) {
+  struct child_watch **at = &state_of(watch->env)->child_watches;
+  while (*at != watch) at = &(*at)->next;
+  *at = watch->next;
+}
+
 static void on_environment_end(napi_async_cleanup_hook_handle hook, void *data) {
   (void)hook;
   struct child_watch *watch = data;
-  state_of(watch->env)->child_watch = NULL;
+  unlist(watch);
   uv_close((uv_handle_t *)watch->handle, on_watch_closed);
 }
 
@@ -167,7 +157,7 @@ static void on_child(uv_signal_t *handle, int signum) {
   call_back(watch->env, watch->callback);
 }
 
-static int watch_children(napi_env env, napi_value callback, struct child_watch **made) {
+static int watch_children(napi_env env, napi_value callback, struct state *state) {
   uv_loop_t *loop;
   if (napi_get_uv_event_loop(env, (struct uv_loop_s **)&loop) != napi_ok) return -EIO;
   struct child_watch *watch = calloc(1, sizeof *watch);
@@ -181,38 +171,40 @@ static int watch_children(napi_env env, napi_value callback, struct child_watch 
   /* From here on the handle is libuv's until it has been closed. */
   *watch = (struct child_watch){.handle = handle, .env = env};
   uv_handle_set_data((uv_handle_t *)handle, watch);
+  uv_unref((uv_handle_t *)handle);
   error = uv_signal_start(handle, on_child, SIGCHLD);
   if (error == 0 && napi_create_reference(env, callback, 1, &watch->callback) != napi_ok) error = -ENOMEM;
-  if (napi_add_async_cleanup_hook(env, on_environment_end, watch, &watch->hook) != napi_ok) error = -ENOMEM;
+  if (error == 0 && napi_add_async_cleanup_hook(env, on_environment_end, watch, &watch->hook) != napi_ok) error = -ENOMEM;
   if (error != 0) {
     if (watch->callback != NULL) napi_delete_reference(env, watch->callback);
     uv_close((uv_handle_t *)handle, on_watch_closed);
     return error;
   }
-  uv_unref((uv_handle_t *)handle);
-  *made = watch;
-  return 0;
+  watch->id = ++state->child_watch_ids;
+  watch->next = state->child_watches;
+  state->child_watches = watch;
+  return watch->id;
 }
 
 /*
  * childWatch(callback): call it from the event loop after changes of children and tracees, until
- * childUnwatch. -EEXIST: there is a callback already. It keeps no event loop alive.
+ * childUnwatch of the result, a positive number. It keeps no event loop alive.
  */
 napi_value vt_child_watch(napi_env env, napi_callback_info info) {
   ARGS(1);
   napi_valuetype type;
   if (napi_typeof(env, argv[0], &type) != napi_ok || type != napi_function) return number(env, -EINVAL);
-  struct state *state = state_of(env);
-  return number(env, state->child_watch != NULL ? -EEXIST : watch_children(env, argv[0], &state->child_watch));
+  return number(env, watch_children(env, argv[0], state_of(env)));
 }
 
-/* childUnwatch(): no call comes after this returns. */
+/* childUnwatch(id): no call comes after this returns. */
 napi_value vt_child_unwatch(napi_env env, napi_callback_info info) {
-  (void)info;
-  struct state *state = state_of(env);
-  struct child_watch *watch = state->child_watch;
+  ARGS(1);
+  I32(0, id);
+  struct child_watch *watch = state_of(env)->child_watches;
+  while (watch != NULL && watch->id != id) watch = watch->next;
   if (watch == NULL) return number(env, -ENOENT);
-  state->child_watch = NULL;
+  unlist(watch);
   napi_delete_reference(env, watch->callback);
   uv_close((uv_handle_t *)watch->handle, on_watch_closed);
   return number(env, 0);

@@ -185,8 +185,6 @@ static const struct {
     {"ptraceBytes", vt_ptrace_bytes},
     {"ptraceRegisters", vt_ptrace_registers},
     {"waitid", vt_waitid},
-    {"tracedRead", vt_traced_read},
-    {"tracedWrite", vt_traced_write},
     {"cpuid", vt_cpuid},
     {"childWatch", vt_child_watch},
     {"childUnwatch", vt_child_unwatch},

@@ -4,16 +4,23 @@
  */
 import type { FileBody, OpenFile } from '../ioctl/file-table.ts';
 import { OpenFlags } from '../ioctl/posix.ts';
+import type { MappedArea } from '../sys/mapped-areas.ts';
 import type { NotifiedCalls } from '../sys/notified-calls.ts';
 import type { ThreadFiles } from '../sys/other-process.ts';
 import { type StandInBytes, StandInFiles } from '../sys/stand-in-files.ts';
 
 export class OpenFiles implements Disposable {
+  readonly #ended: (file: OpenFile) => void;
   readonly #byInode = new Map<number, OpenFile>();
   readonly standIns = new StandInFiles({
     closed: (inode) => this.#closed(inode),
     written: (inode, offset, bytes) => this.#written(inode, offset, bytes),
   });
+
+  /** @param ended no program has the file open or mapped any more */
+  constructor(ended: (file: OpenFile) => void) {
+    this.#ended = ended;
+  }
 
   /** Open files. */
   get size(): number {
@@ -54,6 +61,11 @@ export class OpenFiles implements Disposable {
     return inode < 0 ? null : (this.#byInode.get(inode) ?? null);
   }
 
+  /** The open file that an area of a process's address space shows; null: none of ours. */
+  ofArea({ device, inode, shared }: MappedArea): OpenFile | null {
+    return shared && this.standIns.isOn(device) ? (this.#byInode.get(Number(inode)) ?? null) : null;
+  }
+
   /** Close the files whose last descriptor went before now, and carry out writes to sysfs. */
   drain(): void {
     this.standIns.drain();
@@ -68,7 +80,9 @@ export class OpenFiles implements Disposable {
   #closed(inode: number): void {
     const file = this.#byInode.get(inode);
     this.#byInode.delete(inode);
-    file?.put();
+    if (file === undefined) return;
+    this.#ended(file);
+    file.put();
   }
 
   /** All files are closed. */

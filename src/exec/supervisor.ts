@@ -15,6 +15,7 @@ import { OpenFiles } from './open-files.ts';
 import { type Programs, RealProcess } from './real-process.ts';
 import type { SysfsTree } from './sysfs/sysfs-tree.ts';
 import { LATER, PROCEED, type Served, serving } from './system-calls.ts';
+import { MappedBars } from './trap/mapped-bars.ts';
 
 /** Threads whose descriptors stay at hand. */
 const THREADS_KEPT = 256;
@@ -39,7 +40,8 @@ export class Supervisor implements Served, Disposable {
   readonly kernel: Kernel;
   readonly tree: SysfsTree | null;
   readonly #programs: Programs;
-  readonly #files = new OpenFiles();
+  readonly #files = new OpenFiles((file) => this.bars.closed(file));
+  readonly bars = new MappedBars(this.#files, (line) => this.kernel.context.events.note('error', 'exec-trap', line));
   readonly #pages = new PeerFiles(MAPPED_MAX);
   readonly #threads = new Map<number, Thread>();
   readonly #processes = new Map<number, RealProcess>();
@@ -187,6 +189,7 @@ export class Supervisor implements Served, Disposable {
   [Symbol.dispose](): void {
     this.calls[Symbol.dispose]();
     for (const thread of [...this.#threads.keys()]) this.#forget(thread);
+    this.bars[Symbol.dispose]();
     this.#files[Symbol.dispose]();
     for (const process of this.#processes.values()) process[Symbol.dispose]();
     this.#processes.clear();

@@ -15,6 +15,7 @@ import type { ArgumentTest, FilterRow } from './filter.ts';
 import { RealBuffer } from './real-memory.ts';
 import type { RealProcess } from './real-process.ts';
 import type { SysfsTree } from './sysfs/sysfs-tree.ts';
+import type { MappedBars } from './trap/mapped-bars.ts';
 
 /** The result of a call that Linux carries out itself. No call returns it. */
 export const PROCEED = -(2 ** 30);
@@ -31,6 +32,7 @@ export interface Served {
   later(result: Promise<number>): number;
   /** @throws VfioError ESRCH */
   readonly caller: RealProcess;
+  readonly bars: MappedBars;
   /** The open file of VFIO behind a descriptor; null when it is none. */
   file(fd: number): OpenFile | null;
 }
@@ -58,6 +60,8 @@ const ESPIPE = -29;
 /** VFIO and iommufd use the type ';' (linux/vfio.h, linux/iommufd.h). */
 const VFIO_TYPE = 0x3b00;
 const REGION_1 = 2 ** 40;
+/** asm-generic/mman-common.h. MAP_SHARED_VALIDATE is shared, too. */
+const MapFlags = { SHARED: 1, ANONYMOUS: 0x20 } as const;
 
 const always = (): FilterRow['when'] => [[]];
 const ofHighDescriptor = (first: number): FilterRow['when'] => [[{ argument: 0, atLeast32: first }]];
@@ -65,6 +69,14 @@ const ofHighDescriptor = (first: number): FilterRow['when'] => [[{ argument: 0, 
 const atOffset = (first: number, region0: number): FilterRow['when'] => {
   const low: ArgumentTest[][] = region0 > 0 ? [[{ argument: 3, below: region0 }]] : [];
   return [[{ argument: 3, atLeast: REGION_1 }], ...low, [{ argument: 0, atLeast32: first }]];
+};
+
+/** As `atOffset`, of a file; private mappings of low offsets are made all the time. */
+const ofFile = (first: number, region0: number): FilterRow['when'] => {
+  const mapped: ArgumentTest = { argument: 3, mask: MapFlags.ANONYMOUS, equals: 0 };
+  const low: ArgumentTest[][] =
+    region0 > 0 ? [[mapped, { argument: 3, mask: MapFlags.SHARED, equals: MapFlags.SHARED }, { argument: 5, below: region0 }]] : [];
+  return [[mapped, { argument: 5, atLeast: REGION_1 }], ...low, [mapped, { argument: 4, atLeast32: first }]];
 };
 
 function ioctl(served: Served): number {
@@ -211,6 +223,21 @@ function lseek(served: Served): number {
   return to;
 }
 
+/** Programs of x86-64 map in such units. */
+const PAGE = 4096;
+
+/** Linux maps the file that stands in for the device's, once the engine agrees. */
+function mmap(served: Served): number {
+  const { calls } = served;
+  const [size, prot, flags, position] = [calls.argument(1), calls.unsigned(2), calls.unsigned(3), calls.argument(5)];
+  const file = served.file(calls.int(4));
+  // Linux refuses a size of 0 and a position within a page.
+  if (file === null || (flags & MapFlags.ANONYMOUS) !== 0 || size === 0 || position % PAGE !== 0) return PROCEED;
+  const shared = (flags & MapFlags.SHARED) !== 0;
+  served.bars.map(served.caller.pid, file, { position, size: Math.ceil(size / PAGE) * PAGE, prot, shared });
+  return PROCEED;
+}
+
 const path = Buffer.alloc(PATH_MAX);
 
 /** The path at an address of the caller; null: not readable, which Linux answers. */
@@ -300,6 +327,7 @@ export const serving: readonly Row[] = [
   { call: 'preadv2', when: atOffset, serve: vectored('read', true) },
   { call: 'pwritev2', when: atOffset, serve: vectored('write', true) },
   { call: 'lseek', when: ofHighDescriptor, serve: lseek },
+  { call: 'mmap', when: ofFile, serve: mmap },
   { call: 'openat', when: always, serve: openat },
   { call: 'open', when: always, serve: open },
   { call: 'creat', when: always, serve: creat },

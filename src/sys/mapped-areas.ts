@@ -159,7 +159,7 @@ export class MappedAreas implements Disposable {
 }
 
 /** st_dev (linux/kdev_t.h, new_encode_dev()). */
-function deviceNumber(major: number, minor: number): bigint {
+export function deviceNumber(major: number, minor: number): bigint {
   return (BigInt(minor) & 0xffn) | (BigInt(major) << 8n) | ((BigInt(minor) & ~0xffn) << 12n);
 }
 

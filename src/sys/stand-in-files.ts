@@ -10,6 +10,7 @@
 import { openSync } from 'node:fs';
 import { type Addon, addon, checked, Sys } from './addon.ts';
 import { FdWatch } from './fd-watch.ts';
+import { deviceNumber } from './mapped-areas.ts';
 import { ThreadFiles } from './other-process.ts';
 import { OwnedFd } from './owned-fd.ts';
 
@@ -121,6 +122,11 @@ export class StandInFiles implements Disposable {
   /** The inode of the descriptor that `files` has just looked at; -1 when it is no stand-in. */
   inodeOf(files: ThreadFiles): number {
     return files.isOn(this.#major, this.#minor) && this.#watches.has(files.inode) ? files.inode : -1;
+  }
+
+  /** Whether a device number, as `MappedArea` has it, is the one of stand-ins. */
+  isOn(device: bigint): boolean {
+    return this.#major >= 0 && deviceNumber(this.#major, this.#minor) === device;
   }
 
   /** No process got it: no news will come. */

@@ -15,15 +15,12 @@ export interface TraceCalls {
    * @param spins look again and again, while that pays (native/spin.c)
    */
   waitid(which: number, id: number, options: number, into: Int32Array, spins?: boolean): number;
-  /** process_vm_readv and process_vm_writev of the first `count` bytes of `bytes`. */
-  tracedRead(pid: number, address: number, bytes: Uint8Array, count: number): number;
-  tracedWrite(pid: number, address: number, bytes: Uint8Array, count: number): number;
   /** EAX to EDX into `into`; -EOPNOTSUPP on other processors than x86-64. */
   cpuid(leaf: number, subleaf: number, into: Int32Array): number;
   /**
-   * The event loop calls `callback` after changes of children and tracees, until `childUnwatch`.
-   * EEXIST: there is a callback already. Does not keep the event loop alive.
+   * The event loop calls `callback` after changes of children and tracees, until `childUnwatch` of
+   * the result, a positive number. Does not keep the event loop alive.
    */
   childWatch(callback: () => void): number;
-  childUnwatch(): number;
+  childUnwatch(id: number): number;
 }

@@ -74,7 +74,9 @@ const listed = (text: string) => text.split(/[|\n]/);
 function widest(): { readonly level: 0 | 1 | 2; readonly move: string; readonly name: string } {
   const flags = readFileSync('/proc/cpuinfo', 'latin1');
   if (/ avx512bw .* ?avx512vl/.test(flags.replaceAll('\n', ' '))) return { level: 2, move: 'vmovdqu64', name: 'zmm' };
-  return / avx2 /.test(flags) && / movbe /.test(flags) ? { level: 1, move: 'vmovdqu', name: 'ymm' } : { level: 0, move: 'movdqu', name: 'xmm' };
+  return / avx2 /.test(flags) && / movbe /.test(flags)
+    ? { level: 1, move: 'vmovdqu', name: 'ymm' }
+    : { level: 0, move: 'movdqu', name: 'xmm' };
 }
 
 /** The assembler file. */

@@ -1,6 +1,6 @@
 /*
- * Programs that map registers, one for each argument. Each prints "PID INODE" of its file, waits for
- * a line, uses the registers, and ends with 0 when all came out as on hardware.
+ * Programs that map registers, one for each argument. Each prints "PID INODE" of its file, waits
+ * for a line, uses the registers, and ends with 0 when all came out as on hardware.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -153,7 +153,7 @@ static int faults(void) {
   if (!faults_at(registers + 16, SIGBUS, BUS_ADRERR)) return 2;
   if (!faults_at(other, SIGBUS, BUS_ADRERR)) return 3;
   if (registers[0] != 5) return 4;
-  /* A signal that somebody sends is no fault. */
+  /* A signal of kill(2) is no fault. */
   if (sigsetjmp(back, 1) == 0) {
     raise(SIGBUS);
     return 6;

@@ -7,10 +7,9 @@ import { createInterface } from 'node:readline';
 import { afterAll, afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { BusError } from '../../src/abi/bus-error.ts';
 import type { RegionMapping } from '../../src/abi/device.ts';
-import type { MappedFile } from '../../src/exec/trap/device-memory.ts';
-import { tracerOf } from '../../src/exec/trap/task-status.ts';
-import { fileRanges } from '../../src/exec/trap/tracee-maps.ts';
+import type { MappedFile, MappedFiles } from '../../src/exec/trap/device-memory.ts';
 import { Tracer } from '../../src/exec/trap/tracer.ts';
+import { tracerOf } from '../../src/sys/task-status.ts';
 import { trapForms } from './trap-forms.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-trap-'));
@@ -57,10 +56,11 @@ interface Ended {
 }
 
 /** A tracer, and what it reported. */
-function tracing(): { readonly tracer: Tracer; readonly files: Map<string, MappedFile>; readonly reports: string[] } {
-  const files = new Map<string, MappedFile>();
+function tracing(): { readonly tracer: Tracer; readonly files: Map<bigint, MappedFile>; readonly reports: string[] } {
+  const files = new Map<bigint, MappedFile>();
   const reports: string[] = [];
-  const tracer = new Tracer({ files, report: (line) => reports.push(line) });
+  const byInode: MappedFiles = { find: ({ inode }) => files.get(inode) ?? null };
+  const tracer = new Tracer({ files: byInode, report: (line) => reports.push(line) });
   onTestFinished(() => tracer[Symbol.dispose]());
   return { tracer, files, reports };
 }
@@ -69,7 +69,7 @@ function tracing(): { readonly tracer: Tracer; readonly files: Map<string, Mappe
  * Run a program; once it says which process maps which file, `mapped` is called. The program is no
  * child of this process: libuv's waitpid takes a stop of a tracee for its end.
  */
-function run(program: string, argument: string, mapped: (pid: number, file: string) => void): Promise<Ended> {
+function run(program: string, argument: string, mapped: (pid: number, file: bigint) => void): Promise<Ended> {
   const child = spawn('sh', ['-c', '"$0" "$1"; echo "ended $?"', program, argument], { stdio: ['pipe', 'pipe', 'inherit'] });
   const lines: string[] = [];
   return new Promise((resolve, reject) => {
@@ -79,7 +79,7 @@ function run(program: string, argument: string, mapped: (pid: number, file: stri
       else if (!/^\d+ \d+$/.test(line)) lines.push(line);
       else {
         try {
-          mapped(Number(first), fileRanges(Number(first), (file) => file.endsWith(` ${second}`))[0]!.file);
+          mapped(Number(first), BigInt(second));
         } catch (error) {
           reject(error);
         }

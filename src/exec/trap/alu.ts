@@ -25,9 +25,18 @@ export class Alu {
    * `first` op `second`, with the carry flag of `flags` where the operation has one. For 'cmp' the
    * flags are the result.
    */
-  run(operation: AluOperation, size: number, firstLow: number, firstHigh: number, secondLow: number, secondHigh: number, flags: number): void {
+  run(
+    operation: AluOperation,
+    size: number,
+    firstLow: number,
+    firstHigh: number,
+    secondLow: number,
+    secondHigh: number,
+    flags: number,
+  ): void {
     const carry = flags & CARRY;
-    if (operation === 'add' || operation === 'adc') this.add(size, firstLow, firstHigh, secondLow, secondHigh, operation === 'adc' ? carry : 0);
+    if (operation === 'add' || operation === 'adc')
+      this.add(size, firstLow, firstHigh, secondLow, secondHigh, operation === 'adc' ? carry : 0);
     else if (operation === 'sub' || operation === 'cmp') this.subtract(size, firstLow, firstHigh, secondLow, secondHigh, 0);
     else if (operation === 'sbb') this.subtract(size, firstLow, firstHigh, secondLow, secondHigh, carry);
     else if (operation === 'and') this.logic(size, firstLow & secondLow, firstHigh & secondHigh);

@@ -3,9 +3,10 @@
  * has mapped them, and its own memory everywhere else.
  */
 import type { RegionMapping } from '../../abi/device.ts';
+import { VfioError } from '../../base/errno.ts';
+import { type MappedArea, MappedAreas } from '../../sys/mapped-areas.ts';
 import type { TraceCalls } from '../../sys/trace.ts';
 import type { AddressSpace } from './emulator.ts';
-import { type FileRange, fileRanges } from './tracee-maps.ts';
 
 /** A device's file as it is mapped: the registers behind its pages. */
 export interface MappedFile {
@@ -21,14 +22,19 @@ export interface MappedRegisters {
   readonly position: number;
 }
 
-/** The files of devices, by `fileKey`. */
-export type MappedFiles = ReadonlyMap<string, MappedFile>;
+/** The files of devices. */
+export interface MappedFiles {
+  /** The file that an area of a process's address space shows; null when it is no device's. */
+  find(area: MappedArea): MappedFile | null;
+}
+
+const PAGE = 4096;
 
 interface DeviceRange {
   readonly start: number;
   readonly end: number;
   readonly file: MappedFile;
-  /** What to add to an address for an offset in the mapping. */
+  /** Added to an address, it gives an offset in the mapping. */
   readonly shift: number;
   readonly mapping: RegionMapping;
 }
@@ -43,7 +49,7 @@ export class NoMemory extends Error {
   }
 }
 
-export class DeviceMemory implements AddressSpace {
+export class DeviceMemory implements AddressSpace, Disposable {
   low = 0;
   high = 0;
   /** The address of the latest access. */
@@ -54,6 +60,7 @@ export class DeviceMemory implements AddressSpace {
   readonly #bytes = new Uint8Array(8);
   /** The file of the latest access to a device since `begin`. */
   #file: MappedFile | null = null;
+  readonly #areas: MappedAreas;
   #ranges: DeviceRange[] = [];
   /** Where the latest access was. */
   #latest: DeviceRange | null = null;
@@ -62,38 +69,62 @@ export class DeviceMemory implements AddressSpace {
     this.#pid = pid;
     this.#files = files;
     this.#sys = sys;
+    this.#areas = new MappedAreas(pid);
   }
 
-  /** No device is mapped, as far as `refresh` saw. */
-  get empty(): boolean {
-    return this.#ranges.length === 0;
+  [Symbol.dispose](): void {
+    this.#areas[Symbol.dispose]();
   }
 
-  /** Whether `address` is a device's; looks for mappings that are new. */
+  /** Whether `address` is a device's. */
   has(address: number): boolean {
     if (this.#find(address) !== null) return true;
-    this.refresh();
+    if (this.#look(address)) this.#add();
     return this.#find(address) !== null;
   }
 
-  /** Look where the process has mapped devices now. */
-  refresh(): void {
+  /** The process maps anew: what was seen of its mappings may not be so any more. */
+  forget(): void {
     this.#latest = null;
     this.#ranges = [];
-    for (const range of fileRanges(this.#pid, (file) => this.#files.has(file))) this.#add(range, this.#files.get(range.file)!);
   }
 
-  /** A range of addresses can have several mappings behind it: Linux joins neighbours. */
-  #add({ start, end, position }: FileRange, file: MappedFile): void {
-    for (let at = start; at < end; ) {
-      const registers = file.at(position + at - start);
+  /** Whether the process has a device mapped. */
+  get mapsDevices(): boolean {
+    for (let at = 0; this.#look(at); at = this.#areas.area.end) {
+      if (this.#files.find(this.#areas.area) !== null) return true;
+    }
+    return false;
+  }
+
+  /** @returns false behind the last area, and in a process that has ended */
+  #look(address: number): boolean {
+    try {
+      return this.#areas.find(address);
+    } catch (error) {
+      if (error instanceof VfioError) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * The area that was looked at, where it is a device's. It can have several mappings behind it:
+   * Linux joins neighbours.
+   */
+  #add(): void {
+    const { area } = this.#areas;
+    const { first, end, offset } = area;
+    const file = this.#files.find(area);
+    if (file === null) return;
+    for (let at = first; at < end; ) {
+      const registers = file.at(offset + at - first);
       if (registers === null) {
-        at += 4096;
+        at += PAGE;
         continue;
       }
-      const { mapping } = registers;
-      // The mapping begins at this address, in a range that was long enough.
-      const origin = start - position + registers.position;
+      const { mapping, position } = registers;
+      // The address of the mapping's first byte, were the area long enough.
+      const origin = first - offset + position;
       const until = Math.min(end, origin + mapping.size);
       this.#ranges.push({ start: at, end: until, file, shift: -origin, mapping });
       at = until;
@@ -183,7 +214,7 @@ export class DeviceMemory implements AddressSpace {
 
   #loadOwn(address: number, size: number): void {
     const bytes = this.#bytes.fill(0);
-    if (this.#sys.tracedRead(this.#pid, address, bytes, size) !== size) throw new NoMemory(address);
+    if (this.#sys.processRead(this.#pid, address, bytes, 0, size) !== size) throw new NoMemory(address);
     this.low = (bytes[0]! | (bytes[1]! << 8) | (bytes[2]! << 16) | (bytes[3]! << 24)) >>> 0;
     this.high = (bytes[4]! | (bytes[5]! << 8) | (bytes[6]! << 16) | (bytes[7]! << 24)) >>> 0;
   }
@@ -194,6 +225,6 @@ export class DeviceMemory implements AddressSpace {
       bytes[i] = low >>> (8 * i);
       bytes[4 + i] = high >>> (8 * i);
     }
-    if (this.#sys.tracedWrite(this.#pid, address, bytes, size) !== size) throw new NoMemory(address);
+    if (this.#sys.processWrite(this.#pid, address, bytes, 0, size) !== size) throw new NoMemory(address);
   }
 }

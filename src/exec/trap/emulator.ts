@@ -284,7 +284,9 @@ export class Emulator {
     const vectors = this.#vectors.read();
     if (form.toRegister !== true) {
       if (size === 4) memory.store(address, 4, vectors.word(register, first), 0);
-      else for (let at = 0; at < size; at += 8) memory.store(address + at, 8, vectors.word(register, first + at), vectors.word(register, first + at + 4));
+      else
+        for (let at = 0; at < size; at += 8)
+          memory.store(address + at, 8, vectors.word(register, first + at), vectors.word(register, first + at + 4));
       return;
     }
     for (let at = 0; at < size; at += 8) {

@@ -20,7 +20,10 @@ export const Request = {
   SETSIGMASK: 0x420b,
 } as const;
 
-/** Options of SEIZE: stops of system calls are told apart, and new threads and children are traced. */
+/**
+ * Options of SEIZE: stops at system calls have a status of their own, and new threads and children
+ * are traced.
+ */
 export const Option = { TRACESYSGOOD: 1, TRACEFORK: 2, TRACEVFORK: 4, TRACECLONE: 8, TRACEEXEC: 16 } as const;
 
 /** Upper bits of a stop's status. */

@@ -26,7 +26,7 @@ export const Flag = { CARRY: 1, PARITY: 4, ADJUST: 0x10, ZERO: 0x40, SIGN: 0x80,
 export const STATUS_FLAGS = Flag.CARRY | Flag.PARITY | Flag.ADJUST | Flag.ZERO | Flag.SIGN | Flag.OVERFLOW;
 
 export class Registers {
-  /** What the kernel reads and writes. */
+  /** The structure, which the kernel reads and writes. */
   readonly bytes = new Uint8Array(REGISTERS_BYTES);
   readonly #words = new Uint32Array(this.bytes.buffer, 0, WORDS);
 

@@ -6,15 +6,15 @@
  */
 import { BusError } from '../../abi/bus-error.ts';
 import { VfioError } from '../../base/errno.ts';
+import { commandOf } from '../../sys/task-status.ts';
 import type { TraceCalls } from '../../sys/trace.ts';
 import { NoMemory } from './device-memory.ts';
 import { Emulator } from './emulator.ts';
 import { RegisterSet, Request, Siginfo, Signal, SignalCode } from './ptrace.ts';
 import { Gpr, REGISTERS_BYTES, Registers } from './registers.ts';
-import { commandOf } from './task-status.ts';
 import type { TracedProcess } from './traced-process.ts';
-import { vectorLayout, VectorRegisters } from './vector-registers.ts';
-import { Instruction, INSTRUCTION_MAX } from './x86-decoder.ts';
+import { VectorRegisters, vectorLayout } from './vector-registers.ts';
+import { INSTRUCTION_MAX, Instruction } from './x86-decoder.ts';
 
 /** Different instructions that get a line of their own. */
 const REPORTS_MAX = 100;
@@ -64,7 +64,7 @@ export class StoppedThread {
       this.#say(pid, '32-bit code, which is not emulated');
       return this.#deliver(Signal.BUS);
     }
-    const read = sys.tracedRead(pid, registers.number(Gpr.RIP), this.#code, INSTRUCTION_MAX);
+    const read = sys.processRead(pid, registers.number(Gpr.RIP), this.#code, 0, INSTRUCTION_MAX);
     if (read <= 0 || !this.#instruction.decode(this.#code, read)) {
       const bytes = Buffer.from(this.#code.subarray(0, Math.max(read, 0))).toString('hex');
       this.#say(pid, `an instruction that is not emulated (bytes ${bytes})`);
@@ -84,7 +84,10 @@ export class StoppedThread {
     return false;
   }
 
-  /** The registers of the stopped thread `tid`, for a taker. @returns false: it is gone, or runs 32-bit code */
+  /**
+   * The registers of the stopped thread `tid`, for a taker.
+   * @returns false: it is gone, or runs 32-bit code
+   */
   take(tid: number): boolean {
     this.#tid = tid;
     return this.#readRegisters();
@@ -111,7 +114,8 @@ export class StoppedThread {
     // Steps of a string that are done stay done.
     this.#writeRegisters();
     if (error instanceof NoMemory) return this.#deliverFault(Signal.SEGV, SignalCode.SEGV_MAPERR, error.address);
-    if (!(error instanceof BusError)) this.#say(pid, `an access that failed: ${error instanceof VfioError ? error.message : String(error)}`);
+    if (!(error instanceof BusError))
+      this.#say(pid, `an access that failed: ${error instanceof VfioError ? error.message : String(error)}`);
     return this.#deliverFault(Signal.BUS, SignalCode.BUS_ADRERR, address);
   }
 

@@ -14,11 +14,11 @@
  * @see linux/kernel/ptrace.c, linux/kernel/signal.c (ptrace_stop)
  */
 import { errnoName, VfioError } from '../../base/errno.ts';
-import { type TraceCalls, traceCalls } from '../../sys/trace.ts';
+import { commandOf, isOwnThread, readTask, threadsOf, tracerOf } from '../../sys/task-status.ts';
+import { checked, type TraceCalls, traceCalls } from '../../sys/trace.ts';
 import type { MappedFiles } from './device-memory.ts';
 import { Change, Event, Option, Request, Siginfo, Signal, SYSCALL_STOP, Wait } from './ptrace.ts';
 import { StoppedThread } from './stopped-thread.ts';
-import { commandOf, isOwnThread, readTask, threadsOf, tracerOf } from './task-status.ts';
 import { TracedProcess } from './traced-process.ts';
 
 const OPTIONS = Option.TRACESYSGOOD | Option.TRACEFORK | Option.TRACEVFORK | Option.TRACECLONE | Option.TRACEEXEC;
@@ -53,7 +53,7 @@ export class Tracer implements Disposable {
   readonly #change = new Int32Array(3);
   readonly #message = new Uint8Array(Siginfo.BYTES);
   readonly #messageView = new DataView(this.#message.buffer);
-  #watching = false;
+  #watching = 0;
   /** Stops that this turn of the event loop may still serve. */
   #left = 0;
   #turn: NodeJS.Immediate | null = null;
@@ -77,7 +77,7 @@ export class Tracer implements Disposable {
   seize(pid: number): void {
     const known = this.#processes.get(pid);
     if (known !== undefined) {
-      known.memory.refresh();
+      known.memory.forget();
       return;
     }
     this.#watch();
@@ -115,9 +115,13 @@ export class Tracer implements Disposable {
   #refused(pid: number, result: number): VfioError {
     const tracer = tracerOf(pid);
     if (tracer > 0) {
-      return new VfioError('EPERM', `process ${pid} maps registers of a device, and process ${tracer} (${commandOf(tracer)}) traces it already`, {
-        fix: 'Trap mode needs ptrace for itself: run the program without the tracer, or use "--bars rw".',
-      });
+      return new VfioError(
+        'EPERM',
+        `process ${pid} maps registers of a device, and process ${tracer} (${commandOf(tracer)}) traces it already`,
+        {
+          fix: 'Trap mode needs ptrace for itself: run the program without the tracer, or use "--bars rw".',
+        },
+      );
     }
     const errno = errnoName(result) ?? `errno ${-result}`;
     return new VfioError('EPERM', `process ${pid} maps registers of a device, and Linux does not let this process trace it (${errno})`, {
@@ -136,14 +140,14 @@ export class Tracer implements Disposable {
   /** Devices' files changed: processes that have none mapped any more are not traced further. */
   release(): void {
     for (const process of this.#processes.values()) {
-      process.memory.refresh();
-      if (process.memory.empty) this.#leave(process);
+      process.memory.forget();
+      if (!process.memory.mapsDevices) this.#leave(process);
     }
   }
 
   [Symbol.dispose](): void {
     for (const process of this.#processes.values()) this.#leave(process);
-    // Threads of programs that are about to stop are let go by the end of this process.
+    // The rest follows at the threads' next stops.
     if (this.#threads.size === 0) this.#unwatch();
   }
 
@@ -153,7 +157,12 @@ export class Tracer implements Disposable {
     for (const [tid, thread] of this.#threads) {
       if (thread.process === process && this.#sys.ptrace(Request.INTERRUPT, tid, 0, 0) === ESRCH) this.#ended(tid);
     }
-    if (!this.#hasThreads(process)) this.#processes.delete(process.pid);
+    if (!this.#hasThreads(process)) this.#forget(process);
+  }
+
+  #forget(process: TracedProcess): void {
+    this.#processes.delete(process.pid);
+    process.memory[Symbol.dispose]();
   }
 
   #hasThreads(process: TracedProcess): boolean {
@@ -162,15 +171,16 @@ export class Tracer implements Disposable {
   }
 
   #watch(): void {
-    if (this.#watching) return;
-    const result = this.#sys.childWatch(() => this.#changes());
-    if (result < 0) throw new VfioError('EBUSY', 'this thread has a tracer already');
-    this.#watching = true;
+    if (this.#watching === 0)
+      this.#watching = checked(
+        this.#sys.childWatch(() => this.#changes()),
+        'watching for stops of programs',
+      );
   }
 
   #unwatch(): void {
-    if (this.#watching) this.#sys.childUnwatch();
-    this.#watching = false;
+    if (this.#watching > 0) this.#sys.childUnwatch(this.#watching);
+    this.#watching = 0;
   }
 
   #adoptProcess(pid: number): TracedProcess {
@@ -310,6 +320,6 @@ export class Tracer implements Disposable {
     const thread = this.#threads.get(tid);
     if (thread === undefined) return;
     this.#threads.delete(tid);
-    if (!this.#hasThreads(thread.process)) this.#processes.delete(thread.process.pid);
+    if (!this.#hasThreads(thread.process)) this.#forget(thread.process);
   }
 }

@@ -11,7 +11,9 @@ const XMM = 160;
 /** Numbers of the parts. */
 const Part = { SSE: 1, AVX: 2, OPMASK: 5, ZMM_HI256: 6, HI16_ZMM: 7 } as const;
 
-/** Where the processor keeps the parts, from the start of the area; 0: it does not have the part. */
+/**
+ * Where the processor keeps the parts, from the start of the area; 0: it does not have the part.
+ */
 export interface VectorLayout {
   /** Bytes of the whole area. */
   readonly size: number;
@@ -32,7 +34,7 @@ export function vectorLayout(cpuid: (leaf: number, subleaf: number) => Int32Arra
 }
 
 export class VectorRegisters {
-  /** What the kernel reads and writes. */
+  /** The area, which the kernel reads and writes. */
   readonly bytes: Uint8Array;
   readonly #layout: VectorLayout;
 

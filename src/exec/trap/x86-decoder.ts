@@ -148,7 +148,8 @@ export class Instruction {
       const first = this.#next();
       const second = this.#next();
       const third = this.#next();
-      rex = ((first & 0x80) === 0 ? 4 : 0) | ((first & 0x40) === 0 ? 2 : 0) | ((first & 0x20) === 0 ? 1 : 0) | ((second & 0x80) !== 0 ? 8 : 0);
+      rex =
+        ((first & 0x80) === 0 ? 4 : 0) | ((first & 0x40) === 0 ? 2 : 0) | ((first & 0x20) === 0 ? 1 : 0) | ((second & 0x80) !== 0 ? 8 : 0);
       moreRegisters = (first & 0x10) === 0 ? 16 : 0;
       map = first & 7;
       selector = second & 3;
@@ -177,7 +178,8 @@ export class Instruction {
     const digit = (operands >> 3) & 7;
     const form = forms[slot(map, selector, byte, digit)] ?? null;
     if (form === null || operands >= 0xc0) return false;
-    if (encoding === VEX ? form.vex !== true : encoding === EVEX ? form.evex !== true : form.evex === true && form.vex !== true) return false;
+    if (encoding === VEX ? form.vex !== true : encoding === EVEX ? form.evex !== true : form.evex === true && form.vex !== true)
+      return false;
     this.form = form;
     this.register = digit | ((rex & 4) !== 0 ? 8 : 0) | moreRegisters;
     this.#setSizes(wide, operand16);

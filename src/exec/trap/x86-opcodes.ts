@@ -3,8 +3,8 @@
  * device's registers: what compilers make of volatile accesses, the C library's copies and the
  * intrinsics of drivers.
  *
- * @see Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, A.3 (opcode maps),
- * 2.3 (VEX) and 2.7 (EVEX)
+ * @see Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, appendix A (opcode
+ * maps), 2.3 (VEX) and 2.7 (EVEX)
  */
 
 /** Arithmetic with the memory operand; `alu.ts` has their results and flags. */
@@ -173,7 +173,10 @@ row('0f', '66', 0xe7, vector);
 row('0f', 'f2', 0xf0, { operation: 'vector', size: 'V', vex: true, toRegister: true });
 row('0f38', '66', 0x2a, { ...vector, toRegister: true });
 
-/** What is not in the table is not emulated: its program gets the SIGBUS, and a line says so. */
+/**
+ * An instruction that is not in the table is not emulated: its program gets the SIGBUS, and a line
+ * says so.
+ */
 export const opcodeRows: readonly Row[] = rows;
 
 /** Opcodes that have no byte of their own for operands: strings and absolute addresses. */

@@ -1,4 +1,7 @@
-/** What /proc says about threads: proc_pid_status(5). Tasks that are gone have no parents and no threads. */
+/**
+ * Threads as /proc has them: proc_pid_status(5). Those that are gone have no parents and no
+ * threads.
+ */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 
 function status(tid: number): string {
