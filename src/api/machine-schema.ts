@@ -114,6 +114,11 @@ const iommu = z.strictObject({
     .describe('Default: 4K, 2M, 1G.'),
   aperture: z.strictObject({ first: address, last: address }).optional().describe('Default: the first 2^48 addresses.'),
   reserved: z.array(reserved).max(64).optional().describe('Default: the x86 MSI window.'),
+  dirtyTracking: flag.optional().describe('Domains of an iommufd can note the pages that devices write. Default: false.'),
+  pasidBits: number
+    .refine((bits) => bits <= 20, { error: 'PASIDs have at most 20 bits' })
+    .optional()
+    .describe("Bits of the PASIDs of its devices' requests. Default: 0, none."),
 });
 
 const bar = z.strictObject({

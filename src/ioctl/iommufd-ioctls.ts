@@ -37,7 +37,6 @@ import type { PagesSource } from '../engine/iommufd/pinned-pages.ts';
 import { type Caller, describeFile } from './caller.ts';
 import { OpenFile } from './file-table.ts';
 import { iommufdCompatIoctls } from './iommufd-compat-ioctls.ts';
-import type { UserMemoryWindow } from './process-memory.ts';
 import { sizedRequest } from './sized-request.ts';
 import type { IoctlArgument, UserBuffer } from './user-buffer.ts';
 
@@ -193,6 +192,9 @@ const hwptAlloc: Run = (iommufd, view) => {
   );
 };
 
+/** Bytes that are written to the caller at a time: lengths are the caller's word. */
+const PIECE = 4096;
+
 /** The data of the hardware goes out as far as there is room, and zeroes behind it. */
 const hwInfo: Run = (iommufd, view, caller) => {
   const { flags, dev_id, data_len, data_uptr, out_data_type } = IommuHwInfo.decode(view);
@@ -202,10 +204,10 @@ const hwInfo: Run = (iommufd, view, caller) => {
   const wanted = (flags & 1) === 0 ? 0 : out_data_type;
   const info = iommufd.hwInfo(dev_id);
   if (wanted !== 0 && wanted !== info.type) throw unsupported(`data of type ${wanted}`);
-  if (data_len > 0) {
-    const room = caller.memory.window(data_uptr, data_len);
+  for (let at = 0; at < data_len; at += PIECE) {
+    const room = caller.memory.window(data_uptr + BigInt(at), Math.min(PIECE, data_len - at));
     room.bytes.fill(0);
-    room.bytes.set(info.data.subarray(0, data_len));
+    if (at === 0) room.bytes.set(info.data.subarray(0, data_len));
     room.commit();
   }
   IommuHwInfo.encode(view, 0, {
@@ -233,22 +235,16 @@ const getDirtyBitmap: Run = (iommufd, view, caller) => {
   const { flags, hwpt_id, reserved, iova, length, page_size, data } = IommuHwptGetDirtyBitmap.decode(view);
   if ((flags & ~1) !== 0) throw unsupported('a flag of HWPT_GET_DIRTY_BITMAP');
   checkReserved(reserved, 'HWPT_GET_DIRTY_BITMAP');
-  let room: UserMemoryWindow | null = null;
-  const bitmap = {
-    pageSize: page_size,
-    get data(): Uint8Array {
-      const bytes = Number((length / page_size + 63n) / 64n) * 8;
-      try {
-        room = caller.memory.window(data, bytes);
-        return room.bytes;
-      } catch (error) {
-        if (error instanceof VfioError) return new Uint8Array(bytes);
-        throw error;
-      }
-    },
+  const sink = (offset: number, bits: Uint8Array) => {
+    try {
+      const room = caller.memory.window(data + BigInt(offset), bits.length);
+      for (let i = 0; i < bits.length; i++) room.bytes[i]! |= bits[i]!;
+      room.commit();
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+    }
   };
-  iommufd.dirtyBitmap({ hwpt: hwpt_id, iova, length, bitmap, keep: flags === 1 });
-  (room as UserMemoryWindow | null)?.commit();
+  iommufd.dirtyBitmap({ hwpt: hwpt_id, iova, length, pageSize: page_size, sink, keep: flags === 1 });
 };
 
 /** The descriptor closes on exec. */

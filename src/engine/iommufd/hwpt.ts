@@ -6,13 +6,14 @@
 
 import type { Memory } from '../../abi/memory.ts';
 import { VfioError } from '../../base/errno.ts';
-import { type DirtyBitmap, DirtyPages } from '../../hardware/dirty-pages.ts';
+import { DirtyPages } from '../../hardware/dirty-pages.ts';
 import { IOMMU_UNIT, IommuDomain } from '../../hardware/iommu-domain.ts';
 import type { Segment } from '../dma/address-space.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
 import type { PhysicalMemory } from '../dma/physical-memory.ts';
 import type { Area, AreaTables } from './area.ts';
 import { AreaList, type Span } from './area-list.ts';
+import { DirtyReport, type DirtySink } from './dirty-report.ts';
 import type { FaultQueue } from './fault-queue.ts';
 import type { Ioas } from './ioas.ts';
 
@@ -109,7 +110,9 @@ export class Hwpt implements AreaTables {
   }
 
   #clear(area: Area): void {
-    this.domain.unmap(pfnOf(area.first), pfnOf(area.last));
+    const [firstPfn, lastPfn] = [pfnOf(area.first), pfnOf(area.last)];
+    this.domain.unmap(firstPfn, lastPfn);
+    this.#dirty?.forget(firstPfn, lastPfn);
     if (this.#physical === null) return;
     const { memory, runs } = this.#physical;
     for (let run = runs.firstIn(area.first, area.last); run !== null; run = runs.firstIn(area.first, area.last)) {
@@ -150,27 +153,32 @@ export class Hwpt implements AreaTables {
     area.pages.unpin();
   }
 
-  /** HWPT_SET_DIRTY_TRACKING. @throws VfioError EOPNOTSUPP for a domain that was made without */
+  /**
+   * HWPT_SET_DIRTY_TRACKING: pages that were noted before are noted no more, in both cases.
+   *
+   * @throws VfioError EOPNOTSUPP for a domain that was made without
+   */
   setDirtyTracking(on: boolean): void {
     this.#checkCanTrack();
-    if (on === (this.#dirty !== null)) return;
     this.#dirty = on ? new DirtyPages() : null;
     this.domain.dirty = this.#dirty;
     if (on) this.domain.expireWriteViews();
   }
 
   /**
-   * HWPT_GET_DIRTY_BITMAP: the pages of [iova, iova+size) that devices have written. Bits that are
-   * set in the bitmap before stay.
+   * HWPT_GET_DIRTY_BITMAP: the pages from `iova` on, up to the first address that is not mapped,
+   * that devices have written. As in Linux, nothing behind that address is reported.
    *
+   * @param bytesOfBit how much of the range one bit stands for: a power of two
+   * @param clear forget what was reported, also when `sink` drops it
    * @throws VfioError EOPNOTSUPP for a domain that was made without dirty tracking
    */
-  readDirty(iova: bigint, size: bigint, bitmap: DirtyBitmap, clear: boolean): void {
+  readDirty(iova: bigint, size: bigint, bytesOfBit: number, sink: DirtySink, clear: boolean): void {
     this.#checkCanTrack();
-    if (this.#dirty === null) return;
-    const first = pfnOf(iova);
-    const last = pfnOf(iova + size - 1n);
-    this.#dirty.report(first, last, Math.max(1, Number(bitmap.pageSize) / IOMMU_UNIT), bitmap.data);
+    const end = this.ioas.contiguousFrom(iova, iova + size - 1n);
+    if (this.#dirty === null || end === null) return;
+    const [first, last] = [pfnOf(iova), pfnOf(end)];
+    new DirtyReport(this.#dirty, bytesOfBit, sink).write(first, last);
     if (!clear) return;
     this.#dirty.forget(first, last);
     this.domain.expireWriteViews();

@@ -397,9 +397,18 @@ export class Ioas {
     return all;
   }
 
-  /** The area that covers `iova`; null for none. */
-  areaAt(iova: bigint): Area | null {
-    return this.#areas.firstIn(iova, iova);
+  /**
+   * The last address up to `last` that is mapped without a hole from `iova` on; null when `iova` is
+   * not.
+   */
+  contiguousFrom(iova: bigint, last: bigint): bigint | null {
+    let end: bigint | null = null;
+    for (let at = iova; at <= last; at = end + 1n) {
+      const area = this.#areas.firstIn(at, at);
+      if (area === null) break;
+      end = area.last < last ? area.last : last;
+    }
+    return end;
   }
 
   /** The IOAS goes, with its mappings. */

@@ -362,15 +362,16 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
   }
 
   /** HWPT_GET_DIRTY_BITMAP. @throws VfioError ENOENT, EINVAL, EOVERFLOW, EOPNOTSUPP */
-  dirtyBitmap({ hwpt: id, iova, length, bitmap, keep }: HwptDirtyRequest): void {
+  dirtyBitmap({ hwpt: id, iova, length, pageSize, sink, keep }: HwptDirtyRequest): void {
     const hwpt = this.objects.get(id, 'hwpt');
-    if (length === 0n || bitmap.pageSize === 0n) throw new VfioError('EINVAL', 'a bitmap of no pages');
+    if (length === 0n || pageSize === 0n) throw new VfioError('EINVAL', 'a bitmap of no pages');
     if (iova + length - 1n > U64_MAX)
       throw new VfioError('EOVERFLOW', `${hex(iova)}+${hex(length)} goes past the end of the address space`);
     if (((iova | length) & (hwpt.pageSize - 1n)) !== 0n) {
       throw new VfioError('EINVAL', `${hex(iova)}+${hex(length)} does not begin and end at multiples of ${hwpt.pageSize}`);
     }
-    hwpt.readDirty(iova, length, bitmap, !keep);
+    // As __ffs: only the lowest bit counts.
+    hwpt.readDirty(iova, length, Number(pageSize & -pageSize), sink, !keep);
   }
 
   // ---- The container's way

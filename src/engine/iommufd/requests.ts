@@ -1,7 +1,7 @@
 /** Requests of an iommufd, as `Iommufd` takes them, and its longer answers. */
 import type { Access } from '../../abi/memory.ts';
-import type { DirtyBitmap } from '../../hardware/dirty-pages.ts';
 import type { Process } from '../dma/process.ts';
+import type { DirtySink } from './dirty-report.ts';
 import type { PagesSource } from './pinned-pages.ts';
 
 /** IOAS_MAP and IOAS_MAP_FILE. */
@@ -31,7 +31,9 @@ export interface HwptDirtyRequest {
   readonly hwpt: number;
   readonly iova: bigint;
   readonly length: bigint;
-  readonly bitmap: DirtyBitmap;
+  /** Bytes that one bit stands for. */
+  readonly pageSize: bigint;
+  readonly sink: DirtySink;
   /** IOMMU_HWPT_GET_DIRTY_BITMAP_NO_CLEAR. */
   readonly keep: boolean;
 }

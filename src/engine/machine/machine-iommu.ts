@@ -3,7 +3,7 @@
  */
 import { IommuHwInfoType } from '../../abi/iommufd.ts';
 import { IommuHwInfoVtd } from '../../abi/iommufd-structs.ts';
-import { checkU64, hex } from '../../base/check.ts';
+import { checkIndex, checkU64, hex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
 import type { IommuSpec, MachineSpec, ReservedWindow } from './machine-spec.ts';
@@ -13,6 +13,8 @@ const reservedKinds = ['direct', 'relaxable', 'reserved', 'msi'];
 
 /** 4 KiB, 2 MiB, 1 GiB: an Intel IOMMU. */
 const DEFAULT_PAGE_SIZES = 0x4020_1000n;
+/** PCI Express has 20 bits for a PASID. */
+const PASID_BITS_MAX = 20;
 const DEFAULT_LAST = 2n ** 48n - 1n;
 /**
  * The registers of QEMU's Intel IOMMU, as GET_HW_INFO gives them: struct iommu_hw_info_vtd with the
@@ -61,6 +63,8 @@ function iommuProperties(spec: IommuSpec, name: string): IommuProperties {
     apertureFirst,
     apertureLast,
     reserved: checkReserved(spec.reserved ?? [X86_MSI], name),
+    dirtyTracking: spec.dirtyTracking ?? false,
+    pasidBits: checkIndex(spec.pasidBits ?? 0, PASID_BITS_MAX, `${name}: pasidBits`),
     hardware: { type: IommuHwInfoType.INTEL_VTD, data: vtdRegisters() },
   };
 }

@@ -52,6 +52,13 @@ export interface IommuSpec {
   readonly aperture?: { readonly first: bigint; readonly last: bigint };
   /** Default: the x86 MSI window, 0xfee00000-0xfeefffff. */
   readonly reserved?: readonly ReservedWindow[];
+  /**
+   * It notes the pages that devices write, for domains of an iommufd that ask for it (HWPT_ALLOC
+   * with DIRTY_TRACKING). Default false, as QEMU's Intel IOMMU.
+   */
+  readonly dirtyTracking?: boolean;
+  /** Bits of the PASIDs of its devices' requests, at most 20. Default 0: none. */
+  readonly pasidBits?: number;
 }
 
 /**
