@@ -83,7 +83,7 @@ int main(int argc, char **argv) {
   if (ftruncate(file, MEMORY) != 0) return 1;
   copies("shared", container, mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0));
 
-  const int event = eventfd(0, EFD_CLOEXEC);
+  const int event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   union {
     struct vfio_irq_set set;
     char room[sizeof(struct vfio_irq_set) + 4];

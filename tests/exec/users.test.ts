@@ -1,0 +1,65 @@
+/** `vfio exec` as people start it: as an ordinary user, inside of itself, killed. */
+import { spawn, spawnSync } from 'node:child_process';
+import { chmodSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { expect, it } from 'vitest';
+import { compiled, compiler, folder } from './programs.ts';
+
+const vfio = [process.execPath, join(import.meta.dirname, '../../bin/vfio.js')];
+const isRoot = process.getuid!() === 0;
+const nobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
+
+function run(...command: string[]) {
+  const { status, stdout, stderr } = spawnSync(command[0]!, command.slice(1), { encoding: 'utf8' });
+  return { status, lines: stdout.trimEnd().split('\n'), stderr };
+}
+
+/** As proc(5) has it: Z for a process that has ended, and that its new parent has not seen yet. */
+function stateOf(pid: number): string {
+  try {
+    return /^State:\t(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))![1]!;
+  } catch {
+    return 'gone';
+  }
+}
+
+it.skipIf(compiler === null || !isRoot)('an ordinary user has the same answers as root', () => {
+  chmodSync(folder, 0o755);
+  const command = [...vfio, 'exec', '--device', 'edu', '--', compiled('asks'), '/dev/vfio/0'];
+  const root = run(...command);
+  expect(root.lines).toContain('interrupts 1');
+  expect(run(...nobody, ...command)).toEqual(root);
+});
+
+it.skipIf(compiler === null || !isRoot)('a program that becomes another user loses the nodes, and keeps its descriptors', () => {
+  chmodSync(folder, 0o755);
+  const { lines } = run(...vfio, 'exec', '--device', 'edu', '--', ...nobody, compiled('asks'), '/dev/vfio/0');
+  expect(lines.slice(0, 4)).toEqual(['container ok', 'version 0', 'group EACCES', 'bad pointer EBADF']);
+});
+
+it('says which part of the kernel is in use already', () => {
+  const { status, stderr } = run(...vfio, 'exec', '--device', 'edu', '--', ...vfio, 'exec', '--device', 'edu', '--', 'true');
+  expect(stderr).toMatch(/a seccomp filter that has a listener already.*\n +fix: Run vfio exec outside/);
+  expect(status).toBe(4);
+});
+
+it.each([
+  [['sh', '-c', 'exit 3'], 3],
+  [['sh', '-c', 'kill -TERM $$'], 143],
+  [['no-such-program'], 1],
+])('ends as the program does: %s', (command, status) => {
+  expect(run(...vfio, 'exec', '--device', 'edu', '--', ...command).status).toBe(status);
+});
+
+it('takes the program along when it is killed', async () => {
+  const parent = spawn(vfio[0]!, [vfio[1]!, 'exec', '--device', 'edu', '--', 'sh', '-c', 'echo $$; exec sleep 1000'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const lines = createInterface(parent.stdout);
+  const [pid] = await new Promise<string[]>((settle) => lines.once('line', (line) => settle([line])));
+  parent.kill('SIGKILL');
+  // The program's end of the pipe closes with it.
+  await new Promise((settle) => lines.once('close', settle));
+  expect(stateOf(Number(pid))).toMatch(/^(gone|Z|X)/);
+});
