@@ -14,6 +14,7 @@ const pages: readonly (readonly [page: string, commands: number])[] = [
   ['mediation.md', 1],
   ['vm-references.md', 1],
   ['events.md', 1],
+  ['iommufd.md', 1],
   ['guides/write-a-device.md', 2],
   ['guides/write-a-driver.md', 2],
   ['guides/test-a-driver.md', 1],
