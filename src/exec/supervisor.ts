@@ -33,6 +33,8 @@ export interface SupervisorOptions {
   readonly firstDescriptor: number;
   /** The machine's files in /sys and /dev; null when programs see the computer's own. */
   readonly tree: SysfsTree | null;
+  /** Doorbells are memory that their device polls, where the device can. Default: false. */
+  readonly polled?: boolean;
 }
 
 export class Supervisor implements Served, Disposable {
@@ -41,7 +43,7 @@ export class Supervisor implements Served, Disposable {
   readonly tree: SysfsTree | null;
   readonly #programs: Programs;
   readonly #files = new OpenFiles((file) => this.bars.closed(file));
-  readonly bars = new MappedBars(this.#files, (line) => this.kernel.context.events.note('error', 'exec-trap', line));
+  readonly bars: MappedBars;
   readonly #pages = new PeerFiles(MAPPED_MAX);
   readonly #threads = new Map<number, Thread>();
   readonly #processes = new Map<number, RealProcess>();
@@ -59,6 +61,10 @@ export class Supervisor implements Served, Disposable {
     this.kernel = kernel;
     this.tree = options.tree;
     this.#ended = ended;
+    this.bars = new MappedBars(this.#files, {
+      polled: options.polled ?? false,
+      report: (line) => kernel.context.events.note('error', 'exec-trap', line),
+    });
     this.#programs = { calls, files: this.#files, pages: this.#pages, firstDescriptor: options.firstDescriptor };
     const { numbers } = callNumbers[process.arch]!;
     const table: (((supervisor: Served) => number) | undefined)[] = [];

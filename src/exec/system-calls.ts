@@ -2,13 +2,14 @@
  * The system calls that programs may make on files of VFIO: which of them the filter stops, and how
  * each is served. One row for each.
  */
-import { VfioError } from '../base/errno.ts';
+import { Errno, VfioError } from '../base/errno.ts';
 import { OpenFile } from '../ioctl/file-table.ts';
 import { OpenFlags } from '../ioctl/posix.ts';
 import { ioctlOf, preadOf, pwriteOf, readOf, writeOf } from '../ioctl/system-calls.ts';
 import type { Kernel } from '../ioctl/user-process.ts';
 import type { NotifiedCalls } from '../sys/notified-calls.ts';
 import { directoryOf, readFrom } from '../sys/other-process.ts';
+import type { OwnedFd } from '../sys/owned-fd.ts';
 import { plainPath } from '../sys/program-files.ts';
 import type { CallName } from './call-numbers.ts';
 import type { ArgumentTest, FilterRow } from './filter.ts';
@@ -228,14 +229,33 @@ const PAGE = 4096;
 
 /** Linux maps the file that stands in for the device's, once the engine agrees. */
 function mmap(served: Served): number {
-  const { calls } = served;
-  const [size, prot, flags, position] = [calls.argument(1), calls.unsigned(2), calls.unsigned(3), calls.argument(5)];
-  const file = served.file(calls.int(4));
-  // Linux refuses a size of 0 and a position within a page.
-  if (file === null || (flags & MapFlags.ANONYMOUS) !== 0 || size === 0 || position % PAGE !== 0) return PROCEED;
-  const shared = (flags & MapFlags.SHARED) !== 0;
-  served.bars.map(served.caller.pid, file, { position, size: Math.ceil(size / PAGE) * PAGE, prot, shared });
-  return PROCEED;
+  const { calls, bars } = served;
+  const { thread } = calls;
+  const [address, length, prot, flags, fd, position] = [
+    calls.argument(0),
+    calls.argument(1),
+    calls.unsigned(2),
+    calls.unsigned(3),
+    calls.int(4),
+    calls.argument(5),
+  ];
+  const file = served.file(fd);
+  // Linux refuses a length of 0 and a position within a page.
+  if (file === null || (flags & MapFlags.ANONYMOUS) !== 0 || length === 0 || position % PAGE !== 0) return PROCEED;
+  if (bars.isInjecting(thread)) return PROCEED;
+  const request = {
+    thread,
+    pid: served.caller.pid,
+    address,
+    size: Math.ceil(length / PAGE) * PAGE,
+    prot,
+    flags,
+    shared: (flags & MapFlags.SHARED) !== 0,
+    fd,
+    position,
+    addDescriptor: (lent: OwnedFd) => calls.addDescriptor(lent, -1, true),
+  };
+  return bars.map(request, file) ? PROCEED : -Errno.ENOMEM;
 }
 
 const path = Buffer.alloc(PATH_MAX);

@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { machineAround, startMachine } from '../../src/api/simulation.ts';
 import { edu } from '../../src/models/edu/edu.ts';
+import mapped from '../kit/mapped-model.ts';
 import { compiled, compiler, runOn } from './programs.ts';
 
 describe.skipIf(compiler === null || process.arch !== 'x64')('a program that maps the registers of edu', () => {
@@ -28,6 +29,32 @@ describe.skipIf(compiler === null || process.arch !== 'x64')('a program that map
       'by a copy 010000ed',
       'unmapped SIGSEGV code 1 at +0',
       'closed 010000ed',
+      'device still open EBUSY',
+      'device closed yes',
+    ]);
+    expect(status).toBe(0);
+  });
+});
+
+describe.skipIf(compiler === null || process.arch !== 'x64')('a program that maps plain memory of a device', () => {
+  it.each([
+    ['dynamic', []],
+    ['static', ['-static']],
+  ])('has the very memory, without a tracer: %s', async (_, flags) => {
+    const around = machineAround(mapped);
+    const { machine, owns } = startMachine(around, {});
+    using _owns = owns;
+    const program = compiled('maps-memory', ...flags);
+    const { status, lines } = await runOn(machine, program, `/dev/vfio/${machine.function(around.bdf).group!.id}`, around.bdf);
+    expect(lines).toEqual([
+      'descriptors left 0',
+      'read stored through the mapping',
+      'mapped written, its second page written',
+      'fixed ok',
+      'past the end EINVAL',
+      'nowhere ENOMEM',
+      'wrong 0, descriptors left 0',
+      'traced 0',
       'device still open EBUSY',
       'device closed yes',
     ]);

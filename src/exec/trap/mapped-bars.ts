@@ -1,34 +1,65 @@
 /**
  * Regions of devices that programs map.
  *
- * The engine says whether a range may be mapped. Linux then maps the file that stands in for the
- * device's; it has no bytes, and the tracer carries out each access. The mappings of an open file
- * are the engine's until no program has the file open or mapped any more, whatever a program unmaps
- * in between.
+ * The engine says whether a range may be mapped. Registers: Linux then maps the file that stands in
+ * for the device's; it has no bytes, and the tracer carries out each access. Plain memory: the
+ * program maps that memory itself, which the tracer makes of its call. A range can have both.
+ *
+ * A mapping of registers is the engine's until no program has its file open or mapped any more, a
+ * mapping of memory until no program has that memory mapped, whatever a program unmaps in between.
  */
+import type { RegionMapping } from '../../abi/device.ts';
+import { Cleanup } from '../../base/cleanup.ts';
 import type { OpenFile } from '../../ioctl/file-table.ts';
+import { Prot } from '../../ioctl/posix.ts';
 import { mapOf } from '../../ioctl/system-calls.ts';
+import { LentMemory } from '../../sys/lent-memory.ts';
 import type { MappedArea } from '../../sys/mapped-areas.ts';
+import { MemfdMemory } from '../../sys/memfd.ts';
+import type { OwnedFd } from '../../sys/owned-fd.ts';
 import type { MappedFile, MappedRegisters } from './device-memory.ts';
+import type { Call } from './injected-calls.ts';
 import { Tracer } from './tracer.ts';
 
 /** The open files of programs. */
 export interface FilesOfAreas {
-  /** The open file of VFIO that an area of a process's address space shows; null: there is none. */
+  /**
+   * The open file of VFIO that an area of a process's address space shows; null: there is none.
+   */
   ofArea(area: MappedArea): OpenFile | null;
 }
 
-/** A request of mmap(2). */
-export interface MapRequest {
-  /** Byte of the file. */
-  readonly position: number;
+/** A call of mmap(2) that waits for its answer. */
+export interface MapCall {
+  readonly thread: number;
+  readonly pid: number;
+  readonly address: number;
   /** Bytes, whole pages. */
   readonly size: number;
   /** `Prot` */
   readonly prot: number;
+  readonly flags: number;
   readonly shared: boolean;
+  readonly fd: number;
+  /** Byte of the file. */
+  readonly position: number;
+  /** Gives the program a descriptor. @returns its number there @throws VfioError EMFILE, ESRCH */
+  addDescriptor(file: OwnedFd): number;
 }
 
+/** Numbers of system calls of x86-64; asm-generic/mman-common.h. */
+const MMAP = 9;
+const CLOSE = 3;
+const MAP_FIXED = 0x10;
+const PAGE = 4096;
+
+/** Part of a mapping that is memory: bytes, from the mapping's start. */
+interface Piece {
+  readonly offset: number;
+  readonly size: number;
+}
+
+/** The registers of an open file that programs have mapped. */
 class FileMappings implements MappedFile, Disposable {
   readonly #file: OpenFile;
   readonly #mappings: MappedRegisters[] = [];
@@ -37,9 +68,8 @@ class FileMappings implements MappedFile, Disposable {
     this.#file = file;
   }
 
-  /** @throws VfioError as `mapOf` */
-  map({ position, size, prot, shared }: MapRequest): void {
-    const mapping = mapOf(this.#file, position, size, prot, shared);
+  /** Keep `mapping`, which begins at byte `position` of the file. */
+  keep(position: number, mapping: RegionMapping): void {
     if (this.#mappings.some((known) => known.position === position && known.mapping.size === mapping.size)) mapping[Symbol.dispose]();
     else this.#mappings.push({ position, mapping });
   }
@@ -57,12 +87,23 @@ class FileMappings implements MappedFile, Disposable {
   }
 }
 
+export interface MappedBarsOptions {
+  /** Parts of registers that are memory (`MappingMemory.holds`) are mapped as memory. */
+  readonly polled: boolean;
+  /** A line for people. */
+  readonly report: (line: string) => void;
+}
+
 export class MappedBars implements Disposable {
   readonly #mapped = new Map<OpenFile, FileMappings>();
   readonly #tracer: Tracer;
+  readonly #lent = new LentMemory();
+  readonly #polled: boolean;
+  /** Mappings of memory that programs have. */
+  readonly #memory = new Set<RegionMapping>();
 
-  /** @param report a line for people */
-  constructor(files: FilesOfAreas, report: (line: string) => void) {
+  constructor(files: FilesOfAreas, { polled, report }: MappedBarsOptions) {
+    this.#polled = polled;
     this.#tracer = new Tracer({
       files: {
         find: (area) => {
@@ -79,26 +120,101 @@ export class MappedBars implements Disposable {
     return this.#tracer.processes;
   }
 
-  /**
-   * Process `pid` maps a device; Linux makes the mapping afterwards.
-   *
-   * @throws VfioError as `mapOf`; EPERM when the process cannot be traced
-   */
-  map(pid: number, file: OpenFile, request: MapRequest): void {
-    let mappings = this.#mapped.get(file);
-    const isNew = mappings === undefined;
-    mappings ??= new FileMappings(file);
-    try {
-      mappings.map(request);
-      this.#mapped.set(file, mappings);
-      this.#tracer.seize(pid);
-    } catch (error) {
-      if (isNew) this.closed(file);
-      throw error;
-    }
+  /** Whether the thread's present call is one of ours, and Linux carries it out. */
+  isInjecting(thread: number): boolean {
+    return this.#tracer.isInjecting(thread);
   }
 
-  /** No program has the file open or mapped any more. */
+  /**
+   * A program maps a device.
+   *
+   * @returns true: Linux maps the file that stands in. False: the call's answer does not matter,
+   *   because the thread makes others in its place
+   * @throws VfioError as `mapOf`; EPERM when the process cannot be traced; EMFILE
+   */
+  map(call: MapCall, file: OpenFile): boolean {
+    const { pid, position, size, prot, shared } = call;
+    using undo = new Cleanup();
+    const mapping = undo.use(mapOf(file, position, size, prot, shared));
+    const pieces = this.#pieces(mapping);
+    const [first] = pieces;
+    this.#tracer.seize(pid);
+    if (first === undefined) this.#keep(file, position, mapping);
+    else if (first.size === size) this.#inject(call, mapping, pieces, mapping);
+    else {
+      // The memory keeps the device open, too.
+      const own = undo.use(mapOf(file, position + first.offset, first.size, prot, shared));
+      this.#inject(call, mapping, pieces, own);
+      this.#keep(file, position, mapping);
+    }
+    undo.move();
+    return first === undefined;
+  }
+
+  #keep(file: OpenFile, position: number, mapping: RegionMapping): void {
+    let mappings = this.#mapped.get(file);
+    if (mappings === undefined) {
+      mappings = new FileMappings(file);
+      this.#mapped.set(file, mappings);
+    }
+    mappings.keep(position, mapping);
+  }
+
+  /** The parts of `mapping` that programs map as memory. */
+  #pieces({ memory, size }: RegionMapping): readonly Piece[] {
+    if (memory === null || !(memory.memory instanceof MemfdMemory)) return [];
+    const { holds, offset } = memory;
+    if (holds === undefined) return [{ offset: 0, size }];
+    if (!this.#polled) return [];
+    const found: Piece[] = [];
+    for (const area of holds) {
+      const from = Math.max(area.offset - offset, 0);
+      const to = Math.min(area.offset + area.size - offset, size);
+      if (to > from && from % PAGE === 0 && to % PAGE === 0) found.push({ offset: from, size: to - from });
+    }
+    return found;
+  }
+
+  /**
+   * The thread maps the stand-in where there are registers, then the memory, and closes the
+   * memory's descriptor.
+   *
+   * @param own disposed when no program has the memory mapped any more
+   */
+  #inject(call: MapCall, { memory }: RegionMapping, pieces: readonly Piece[], own: RegionMapping): void {
+    const file = memory!.memory as MemfdMemory;
+    using lent = this.#lent.lend(file, (call.prot & Prot.WRITE) !== 0, () => {
+      this.#memory.delete(own);
+      own[Symbol.dispose]();
+    });
+    this.#memory.add(own);
+    const fd = call.addDescriptor(lent);
+    const { thread, pid, address, size, prot, flags, position } = call;
+    const place = file.fileOffset + memory!.offset;
+    const calls: ((start: number) => Call)[] = pieces.map((piece) => (start) => {
+      const [at, fixed] = piece.size === size ? [address, flags] : [start + piece.offset, flags | MAP_FIXED];
+      return [MMAP, at, piece.size, prot, fixed, fd, place + piece.offset];
+    });
+    if (pieces[0]!.size < size) calls.unshift(() => [MMAP, address, size, prot, flags, call.fd, position]);
+    let made = 0;
+    let start = Number.NaN;
+    let failure = 0;
+    const next = (result: number): Call | null => {
+      if (made === 1) start = result;
+      if (result < 0 && made <= calls.length) failure = result;
+      if (made > calls.length) {
+        // Without registers it need not be traced any further.
+        this.#tracer.release(pid);
+        return null;
+      }
+      if (failure < 0) made = calls.length;
+      const build = calls[made++];
+      return build === undefined ? [CLOSE, fd] : build(start);
+    };
+    this.#tracer.inject(thread, next, () => (failure < 0 ? failure : start));
+  }
+
+  /** No program has the file open or mapped any more; the memory may be. */
   closed(file: OpenFile): void {
     const mappings = this.#mapped.get(file);
     if (mappings === undefined) return;
@@ -109,7 +225,10 @@ export class MappedBars implements Disposable {
 
   [Symbol.dispose](): void {
     this.#tracer[Symbol.dispose]();
+    this.#lent[Symbol.dispose]();
     for (const mappings of this.#mapped.values()) mappings[Symbol.dispose]();
     this.#mapped.clear();
+    for (const mapping of this.#memory) mapping[Symbol.dispose]();
+    this.#memory.clear();
   }
 }

@@ -84,15 +84,6 @@ export class StoppedThread {
     return false;
   }
 
-  /**
-   * The registers of the stopped thread `tid`, for a taker.
-   * @returns false: it is gone, or runs 32-bit code
-   */
-  take(tid: number): boolean {
-    this.#tid = tid;
-    return this.#readRegisters();
-  }
-
   #readRegisters(): boolean {
     return this.#sys.ptraceRegisters(Request.GETREGSET, this.#tid, RegisterSet.PRSTATUS, this.registers.bytes) === REGISTERS_BYTES;
   }

@@ -17,6 +17,7 @@ import { errnoName, VfioError } from '../../base/errno.ts';
 import { commandOf, isOwnThread, readTask, threadsOf, tracerOf } from '../../sys/task-status.ts';
 import { checked, type TraceCalls, traceCalls } from '../../sys/trace.ts';
 import type { MappedFiles } from './device-memory.ts';
+import { type Call, InjectedCalls, type Stops } from './injected-calls.ts';
 import { Change, Event, Option, Request, Siginfo, Signal, SYSCALL_STOP, Wait } from './ptrace.ts';
 import { StoppedThread } from './stopped-thread.ts';
 import { TracedProcess } from './traced-process.ts';
@@ -28,13 +29,16 @@ const ROUNDS_MAX = 1000;
 const STOPS_MAX = 64;
 const ESRCH = -3;
 
-/** A thread that waits for its stop, and what happens then. */
-export type AtStop = (tid: number) => void;
+/** The stop that a taker waits for: the one that `interrupt` causes, or one at a system call. */
+type Awaited = 'trap' | 'call';
 
 interface Traced {
   readonly process: TracedProcess;
-  /** Set while the thread's next trap or stop at a system call has a taker. */
-  taker: AtStop | null;
+  /** Has the thread's next stop of the kind `awaited`; null: none. */
+  taker: (() => void) | null;
+  awaited: Awaited;
+  /** Its system calls are the tracer's. */
+  injecting: boolean;
 }
 
 export interface TracerOptions {
@@ -43,12 +47,12 @@ export interface TracerOptions {
   readonly report: (line: string) => void;
 }
 
-export class Tracer implements Disposable {
+export class Tracer implements Stops, Disposable {
   readonly #sys: TraceCalls = traceCalls();
   readonly #files: MappedFiles;
   readonly #processes = new Map<number, TracedProcess>();
   readonly #threads = new Map<number, Traced>();
-  readonly #stopped: StoppedThread;
+  readonly #thread: StoppedThread;
   /** pid, code, status */
   readonly #change = new Int32Array(3);
   readonly #message = new Uint8Array(Siginfo.BYTES);
@@ -60,7 +64,7 @@ export class Tracer implements Disposable {
 
   constructor({ files, report }: TracerOptions) {
     this.#files = files;
-    this.#stopped = new StoppedThread(this.#sys, report);
+    this.#thread = new StoppedThread(this.#sys, report);
   }
 
   /** Processes that are traced now. */
@@ -78,6 +82,9 @@ export class Tracer implements Disposable {
     const known = this.#processes.get(pid);
     if (known !== undefined) {
       known.memory.forget();
+      if (!known.leaving) return;
+      known.leaving = false;
+      this.#seizeAll(known);
       return;
     }
     this.#watch();
@@ -100,7 +107,7 @@ export class Tracer implements Disposable {
         if (result === ESRCH) continue;
         // A traced thread made it, and so it is traced already.
         if (result < 0 && !this.#isOurs(tid)) throw this.#refused(process.pid, result);
-        this.#threads.set(tid, { process, taker: null });
+        this.#threads.set(tid, { process, taker: null, awaited: 'trap', injecting: false });
         found = true;
       }
       if (!found) return;
@@ -129,17 +136,50 @@ export class Tracer implements Disposable {
     });
   }
 
-  /** The thread stops as soon as it can, and `taker` has it then. @throws VfioError ESRCH */
-  interrupt(tid: number, taker: AtStop): void {
+  /**
+   * System calls in place of the present one of thread `tid`, which waits for an answer: the thread
+   * makes them once it is answered.
+   *
+   * @param next as `InjectedCalls.begin`
+   * @throws VfioError ESRCH when the thread has ended
+   */
+  inject(tid: number, next: (result: number) => Call | null, result: () => number): void {
     const thread = this.#threads.get(tid);
     if (thread === undefined || this.#sys.ptrace(Request.INTERRUPT, tid, 0, 0) < 0)
       throw new VfioError('ESRCH', `thread ${tid} cannot be stopped: it has ended, or is not traced`);
-    thread.taker = taker;
+    const calls = new InjectedCalls(this.#sys, this, tid);
+    thread.injecting = true;
+    thread.awaited = 'trap';
+    thread.taker = () => calls.begin(next, result);
   }
 
-  /** Devices' files changed: processes that have none mapped any more are not traced further. */
-  release(): void {
+  /** Whether the system calls of thread `tid` are those of `inject`. */
+  isInjecting(tid: number): boolean {
+    return this.#threads.get(tid)?.injecting === true;
+  }
+
+  toCall(tid: number, taker: () => void): void {
+    const thread = this.#threads.get(tid);
+    if (thread === undefined) return;
+    thread.awaited = 'call';
+    thread.taker = taker;
+    this.#sys.ptrace(Request.SYSCALL, tid, 0, 0);
+  }
+
+  cont(tid: number): void {
+    const thread = this.#threads.get(tid);
+    if (thread !== undefined) thread.injecting = false;
+    this.#sys.ptrace(Request.CONT, tid, 0, 0);
+  }
+
+  /**
+   * Devices' files changed: processes that have none mapped any more are not traced further.
+   *
+   * @param pid of the one that may have changed. Default: all
+   */
+  release(pid?: number): void {
     for (const process of this.#processes.values()) {
+      if (pid !== undefined && process.pid !== pid) continue;
       process.memory.forget();
       if (!process.memory.mapsDevices) this.#leave(process);
     }
@@ -245,7 +285,7 @@ export class Tracer implements Disposable {
   #adopt(tid: number): Traced {
     const { group } = readTask(tid);
     const process = this.#processes.get(group) ?? this.#adoptProcess(group);
-    const thread = { process, taker: null };
+    const thread: Traced = { process, taker: null, awaited: 'trap', injecting: false };
     this.#threads.set(tid, thread);
     return thread;
   }
@@ -254,35 +294,44 @@ export class Tracer implements Disposable {
   #stop(tid: number, thread: Traced, status: number): boolean {
     const event = status >> 8;
     const signal = status & 0xff;
-    const { process, taker } = thread;
-    if (event === Event.NONE && signal === SYSCALL_STOP) {
+    if (event === Event.NONE && signal !== SYSCALL_STOP) return this.#signalled(tid, thread, signal);
+    if (event === Event.STOP && signal !== Signal.TRAP) this.#groupStopped(tid, thread);
+    else if (event === Event.NONE || event === Event.STOP) this.#stopped(tid, thread, event === Event.NONE ? 'call' : 'trap');
+    else this.#happened(tid, thread, event);
+    return false;
+  }
+
+  /** As SIGSTOP does it: the thread stays stopped, traced or not. */
+  #groupStopped(tid: number, { process, taker }: Traced): void {
+    if (process.leaving && taker === null) this.#detach(tid, 0);
+    else this.#sys.ptrace(Request.LISTEN, tid, 0, 0);
+  }
+
+  /** Before a signal is delivered. */
+  #signalled(tid: number, { process, taker }: Traced, signal: number): boolean {
+    if (process.leaving && taker === null) {
+      this.#detach(tid, signal);
+      return false;
+    }
+    if (signal === Signal.BUS) return this.#thread.fault(tid, process);
+    this.#sys.ptrace(taker !== null && this.#threads.get(tid)!.awaited === 'call' ? Request.SYSCALL : Request.CONT, tid, 0, signal);
+    return false;
+  }
+
+  #stopped(tid: number, thread: Traced, kind: Awaited): void {
+    const { process, taker, awaited } = thread;
+    if (taker !== null && awaited === kind) {
       thread.taker = null;
-      if (taker === null) this.#sys.ptrace(Request.CONT, tid, 0, 0);
-      else taker(tid);
-      return false;
-    }
-    if (event === Event.NONE) {
-      if (process.leaving) {
-        // With the signal that it stopped for.
-        this.#detach(tid, signal);
-        return false;
-      }
-      if (signal === Signal.BUS) return this.#stopped.fault(tid, process);
-      this.#sys.ptrace(taker === null ? Request.CONT : Request.SYSCALL, tid, 0, signal);
-      return false;
-    }
-    if (event === Event.STOP) {
-      if (process.leaving) this.#detach(tid, 0);
-      else if (signal !== Signal.TRAP) this.#sys.ptrace(Request.LISTEN, tid, 0, 0);
-      else if (taker !== null) {
-        thread.taker = null;
-        taker(tid);
-      } else this.#sys.ptrace(Request.CONT, tid, 0, 0);
-      return false;
-    }
+      taker();
+    } else if (taker !== null) this.#sys.ptrace(awaited === 'call' ? Request.SYSCALL : Request.CONT, tid, 0, 0);
+    else if (process.leaving) this.#detach(tid, 0);
+    else this.#sys.ptrace(Request.CONT, tid, 0, 0);
+  }
+
+  #happened(tid: number, { process }: Traced, event: number): void {
     if (event === Event.EXEC) {
       this.#execed(tid, process);
-      return false;
+      return;
     }
     // A new thread or child; it may have been seen already, and may be gone.
     if (event <= Event.CLONE && this.#sys.ptraceBytes(Request.GETEVENTMSG, tid, 0, this.#message) === 0) {
@@ -290,7 +339,6 @@ export class Tracer implements Disposable {
       if (!this.#threads.has(made) && this.#isOurs(made)) this.#adopt(made);
     }
     this.#sys.ptrace(Request.CONT, tid, 0, 0);
-    return false;
   }
 
   #detach(tid: number, signal: number): void {
