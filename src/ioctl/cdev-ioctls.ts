@@ -16,7 +16,7 @@ import type { UserBuffer } from './user-buffer.ts';
 type CdevHandler = Handler<CdevFile>;
 
 const bind: CdevHandler = (cdev, caller, user) => {
-  const { iommufd: fd, token } = decodeBind(user);
+  const { iommufd: fd, token } = decodeBind(user, cdev.linux);
   const devid = cdev.bind({
     process: caller.process,
     token: token === null ? undefined : () => caller.memory.copyIn(token, VF_TOKEN_BYTES),

@@ -168,8 +168,8 @@ const ioeventfd: DeviceHandler = (device, caller, user) => {
  * B.5 BIND_IOMMUFD is for files of /dev/vfio/devices. A file that came through its group is bound
  * already. The engine checks the structure first.
  */
-const bindIommufd: DeviceHandler = (_device, _caller, user) => {
-  decodeBind(user);
+const bindIommufd: DeviceHandler = (device, _caller, user) => {
+  decodeBind(user, device.device.ctx.linux);
   throw new VfioError('EINVAL', 'DEVICE_BIND_IOMMUFD: this device file was opened through its group');
 };
 

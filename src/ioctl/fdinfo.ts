@@ -4,20 +4,21 @@
  * @see linux/drivers/vfio/vfio_main.c, vfio_device_show_fdinfo(); drivers/dma-buf/dma-buf.c,
  * dma_buf_show_fdinfo()
  */
+import type { LinuxRules } from '../engine/linux-version.ts';
 import type { OpenFile } from './file-table.ts';
 
 /** Lines that end in a newline; empty for a file without lines of its own. */
 export function fdinfoOf({ body }: OpenFile): string {
   switch (body.kind) {
     case 'cdev':
-      return syspath(body.cdev.fn.sysfsPath);
+      return syspath(body.cdev.linux, body.cdev.fn.sysfsPath);
     case 'device':
-      return syspath(body.device.device.fn.sysfsPath);
+      return syspath(body.device.device.ctx.linux, body.device.device.fn.sysfsPath);
     default:
       return '';
   }
 }
 
-function syspath(path: string | undefined): string {
-  return path === undefined ? '' : `vfio-device-syspath: ${path}\n`;
+function syspath(linux: LinuxRules, path: string | undefined): string {
+  return path === undefined || !linux.fdinfoPath ? '' : `vfio-device-syspath: ${path}\n`;
 }

@@ -346,7 +346,8 @@ const TYPE = 0x3b00;
  * @throws VfioError ENOTTY for a request that does not exist
  */
 export function iommufdIoctl(iommufd: Iommufd, request: number, caller: Caller, user: UserBuffer, argument: IoctlArgument): number {
-  const row = rows[request & 0xff];
+  const number = request & 0xff;
+  const row = number < IommufdCommand.IOAS_MAP_FILE || iommufd.linux.mapFile ? rows[number] : undefined;
   // A number that exists is looked up before the rest of the request is.
   if (row !== undefined && request >>> 8 !== TYPE >>> 8) user.viewIn(0, 4);
   if (row === undefined || request >>> 8 !== TYPE >>> 8) {

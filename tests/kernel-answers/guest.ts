@@ -52,14 +52,17 @@ export interface Opened {
   readonly device: number;
 }
 
-/** A card with a BAR of plain memory, which other devices can reach. */
+/** A card with BARs of plain memory, which other devices can reach; BAR 0 is as large as edu's. */
 const memoryCard: DeviceModel = {
   declaration: {
     name: 'memory-card',
     vendor: 0x1af4,
     device: 0x1110,
     classCode: 0x050000,
-    bars: [{ index: 2, size: 0x4000, type: 'mem64', prefetchable: true, backing: 'memory' }],
+    bars: [
+      { index: 0, size: 0x10_0000, type: 'mem32', backing: 'memory' },
+      { index: 2, size: 0x4000, type: 'mem64', prefetchable: true, backing: 'memory' },
+    ],
   },
   create: () => ({ read: () => 0, write: () => {}, reset: () => {} }),
 };

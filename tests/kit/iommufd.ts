@@ -4,6 +4,7 @@ import type { IommuProperties } from '../../src/engine/dma/iommu-properties.ts';
 import { type LockedAccount, OwnAccount } from '../../src/engine/dma/process.ts';
 import type { IommufdOptions } from '../../src/engine/iommufd/iommufd.ts';
 import type { ClaimableGroup } from '../../src/engine/iommufd/iommufd-device.ts';
+import { linuxRules } from '../../src/engine/linux-version.ts';
 
 /** An IOMMU like QEMU's VT-d. */
 export const vtd: IommuProperties = {
@@ -42,7 +43,7 @@ export function iommufdOptions(): IommufdOptions {
     accounts.set(uid, account);
     return account;
   };
-  return { users, checkInterrupts: () => {} };
+  return { linux: linuxRules(), users, checkInterrupts: () => {} };
 }
 
 /** Each call's answer, as a recording has it: the errno's name, or the result. */

@@ -36,7 +36,8 @@ export function exportDmaBuf(device: ExportingDevice, request: DmaBufRequest): D
   const asked = request.ranges;
   if (asked.length === 0) throw new VfioError('EINVAL', `${bdf}: DMA_BUF needs at least one range`);
   const bar = host.bar(index);
-  const size = BigInt(bar?.size ?? 0);
+  if (bar === undefined) throw new VfioError('ENODEV', `${bdf}: DMA_BUF: there is no BAR ${index}`);
+  const size = BigInt(bar.size);
   const page = BigInt(device.ctx.pageSize);
   const ranges: { readonly offset: number; readonly size: number }[] = [];
   for (const { offset, length } of asked) {
@@ -49,7 +50,7 @@ export function exportDmaBuf(device: ExportingDevice, request: DmaBufRequest): D
     ranges.push({ offset: Number(offset), size: Number(length) });
   }
   const shared = host.msix?.bar === index || host.msix?.pbaBar === index;
-  if (bar?.backing !== 'memory' || shared) {
+  if (bar.backing !== 'memory' || shared) {
     throw new VfioError('EOPNOTSUPP', `${bdf}: BAR ${index} holds registers, which no other device can be given as memory`, {
       fix: "Only BARs declared with backing: 'memory' can be a DMA buffer.",
     });

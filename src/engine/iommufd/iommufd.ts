@@ -17,6 +17,7 @@ import { INSPECT } from '../../base/inspect.ts';
 import type { DeviceIds } from '../device/hot-reset.ts';
 import type { AttachableGroup } from '../dma/iommu-properties.ts';
 import { checkRawIo, type Process } from '../dma/process.ts';
+import type { LinuxRules } from '../linux-version.ts';
 import type { Span } from './area-list.ts';
 import { FaultQueue } from './fault-queue.ts';
 import { Hwpt } from './hwpt.ts';
@@ -32,6 +33,8 @@ const CAP_DIRTY_TRACKING = 1n;
 const CAP_ATS_NOT_SUPPORTED = 8n;
 
 export interface IommufdOptions {
+  /** Where kernels differ, the answers of the machine's. */
+  readonly linux: LinuxRules;
   /** The accounts of users, which all iommufds of a machine share. */
   readonly users: UserAccounts;
   /** Called at each bind. @throws VfioError EPERM for a group without isolated interrupts */
@@ -55,6 +58,11 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
 
   constructor(options: IommufdOptions) {
     this.#o = options;
+  }
+
+  /** Where kernels differ, the answers of the machine's. */
+  get linux(): LinuxRules {
+    return this.#o.linux;
   }
 
   /** The line that `console.log` prints of it. */
@@ -338,7 +346,8 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
     const info = iommu.hardware ?? null;
     if (info === null) throw new VfioError('EOPNOTSUPP', 'the IOMMU does not say what it is');
     const dirty = iommu.dirtyTracking === true ? CAP_DIRTY_TRACKING : 0n;
-    return { type: info.type, data: info.data, capabilities: CAP_ATS_NOT_SUPPORTED | dirty, pasidBits: iommu.pasidBits ?? 0 };
+    const ats = this.linux.atsCapability ? CAP_ATS_NOT_SUPPORTED : 0n;
+    return { type: info.type, data: info.data, capabilities: ats | dirty, pasidBits: iommu.pasidBits ?? 0 };
   }
 
   /** Give a new domain its mappings and a number. @throws VfioError as `Ioas.addDomain` */

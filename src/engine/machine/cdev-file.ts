@@ -14,6 +14,7 @@ import { authorize } from '../device/vf-token.ts';
 import type { Process } from '../dma/process.ts';
 import type { Iommufd } from '../iommufd/iommufd.ts';
 import type { IommufdDevice } from '../iommufd/iommufd-device.ts';
+import type { LinuxRules } from '../linux-version.ts';
 import type { VfioFile } from '../vm/vfio-file-set.ts';
 import type { VmFile } from '../vm/vm-provider.ts';
 import type { FunctionGroup, PciFunction } from './pci-function.ts';
@@ -67,6 +68,11 @@ export class CdevFile implements Disposable, DeviceFileHolder, VfioFile {
     return `CdevFile of ${this.fn.bdf}, ${this.#closed ? 'closed' : this.#device === null ? 'not bound' : 'bound'}`;
   }
 
+  /** Where kernels differ, the answers of the machine's. */
+  get linux(): LinuxRules {
+    return this.#around.ctx.linux;
+  }
+
   /** The virtual machine of the device, when it is bound later. */
   get vm(): VmFile | null {
     return this.#vm;
@@ -110,7 +116,7 @@ export class CdevFile implements Disposable, DeviceFileHolder, VfioFile {
       });
     }
     if (this.#device !== null) throw new VfioError('EINVAL', `this file of ${fn.bdf} is bound already`);
-    authorize(vfio, token?.() ?? null, fn.host.events);
+    if (this.linux.cdevToken) authorize(vfio, token?.() ?? null, fn.host.events);
     const iommufd = find();
     if (vfio.openCount > 0) {
       throw new VfioError('EINVAL', `${fn.bdf} is bound by another file`, { fix: 'Close that file, and unmap its regions, first.' });

@@ -39,6 +39,7 @@ export class IommufdFiles implements Disposable {
     groups.checkAccess('/dev/iommu', process);
     ctx.faults.step('iommufd.open');
     const iommufd: Iommufd = new Iommufd({
+      linux: ctx.linux,
       users: (uid) => this.#account(uid),
       checkInterrupts: (group) => checkInterrupts(group, ctx),
       closed: () => void this.#iommufds.delete(iommufd),
