@@ -48,6 +48,11 @@ export class IommufdFiles implements Disposable {
     return iommufd;
   }
 
+  /** Bytes that iommufds have locked for a user. */
+  locked(uid: number): number {
+    return this.#users.get(uid)?.bytes ?? 0;
+  }
+
   #account(uid: number): LockedAccount {
     let account = this.#users.get(uid);
     if (account === undefined) {

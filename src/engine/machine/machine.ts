@@ -215,6 +215,14 @@ export class Machine implements Disposable {
   }
 
   /**
+   * Bytes of memory that a user has locked through iommufds: those that pay by user, which is their
+   * default.
+   */
+  lockedThroughIommufds(uid: number): number {
+    return this.#iommufdFiles.locked(uid);
+  }
+
+  /**
    * open("/dev/vfio/devices/vfioN"): a device without its group. It can do nothing until it is
    * bound to an iommufd.
    *
