@@ -5,8 +5,8 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DebianPackages } from '../../src/api/linux/debian-packages.ts';
 import type { CpioEntry } from './cpio.ts';
-import { DebianPackages } from './debian-packages.ts';
 import { buildProgram } from './guest-tools.ts';
 import { ProgramFolder } from './program-folder.ts';
 

@@ -5,11 +5,11 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { DebianPackages, type Suite } from '../../src/api/linux/debian-packages.ts';
+import { Unavailable } from '../../src/api/linux/unavailable.ts';
 import { type CpioEntry, cpioArchive } from './cpio.ts';
-import { DebianPackages, type Suite } from './debian-packages.ts';
 import { type KernelModule, kernelModules } from './kernel-modules.ts';
 import { ProgramFolder } from './program-folder.ts';
-import { Unavailable } from './unavailable.ts';
 
 const MODULES = ['vfio', 'vfio-pci', 'vfio_iommu_type1'];
 

@@ -5,7 +5,7 @@
 import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { Unavailable } from './unavailable.ts';
+import { Unavailable } from '../../src/api/linux/unavailable.ts';
 
 export interface KernelModule {
   readonly name: string;

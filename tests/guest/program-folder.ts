@@ -5,8 +5,8 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { Unavailable } from '../../src/api/linux/unavailable.ts';
 import type { CpioEntry } from './cpio.ts';
-import { Unavailable } from './unavailable.ts';
 
 const LOADER = 'ld-linux-x86-64.so.2';
 

@@ -8,13 +8,13 @@
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { Unavailable } from '../../src/api/linux/unavailable.ts';
 import { visitDevices } from './devices.ts';
 import { DiskTools } from './disk-tools.ts';
 import { visitCard, visitEdu } from './edu.ts';
 import { GuestTools } from './guest-tools.ts';
 import { visitNvme } from './nvme.ts';
 import { endServers } from './served-device.ts';
-import { Unavailable } from './unavailable.ts';
 import { endGuests } from './virtual-machine.ts';
 import { Visits } from './visits.ts';
 
