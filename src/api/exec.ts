@@ -46,6 +46,6 @@ export function startOn(machine: Machine, command: readonly string[], options: E
   });
   const owns = undo.move();
   owns.use(running);
-  const { program, supervisor, status } = running;
-  return { program, supervisor, status, [Symbol.dispose]: () => owns[Symbol.dispose]() };
+  const { program, supervisor, status, exited } = running;
+  return { program, supervisor, status, exited, [Symbol.dispose]: () => owns[Symbol.dispose]() };
 }

@@ -12,6 +12,7 @@ import { events } from './commands/events.ts';
 import { exec } from './commands/exec.ts';
 import { explain } from './commands/explain.ts';
 import { explainWrite } from './commands/explain-write.ts';
+import { linux } from './commands/linux.ts';
 import { migrate } from './commands/migrate.ts';
 import { newProject } from './commands/new.ts';
 import { nvme } from './commands/nvme.ts';
@@ -28,7 +29,7 @@ export interface CommandGroup {
 
 const listed: readonly CommandGroup[] = [
   { title: 'To begin with', commands: [demo, newProject] },
-  { title: 'Devices at work', commands: [serve, run, exec, nvme, migrate, trace, events] },
+  { title: 'Devices at work', commands: [serve, run, exec, linux, nvme, migrate, trace, events] },
   { title: 'Machines', commands: [show, explain, bind, admin] },
   { title: 'Config spaces', commands: [config, explainWrite] },
 ];

@@ -26,6 +26,8 @@ export interface RunningProgram extends Disposable {
   readonly supervisor: Supervisor;
   /** The exit status of the program, once it and all programs below it have ended. */
   readonly status: Promise<number>;
+  /** The same, once the program itself has ended. */
+  readonly exited: Promise<number>;
 }
 
 /** select(2) takes descriptors below it. */
@@ -61,6 +63,7 @@ export function startProgram(kernel: Kernel, { command, environment = process.en
     program,
     supervisor,
     status,
+    exited,
     [Symbol.dispose]: () => {
       supervisor[Symbol.dispose]();
       program[Symbol.dispose]();

@@ -24,7 +24,7 @@ async function suggested(line: string): Promise<string[]> {
 
 describe('words', () => {
   it.each([
-    ['ex', ['explain', 'explain-write']],
+    ['ex', ['exec', 'explain', 'explain-write']],
     ['--', ['--help', '--version']],
     ['nvme s', ['smart']],
     ['help mig', ['migrate']],

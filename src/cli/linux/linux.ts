@@ -1,0 +1,77 @@
+/** `vfio linux`: a Linux on a machine's devices, until its command ends. */
+import { spawnSync } from 'node:child_process';
+import { constants } from 'node:os';
+import { startDevices } from '../../api/devices-machine.ts';
+import { surviveForeignCode } from '../../api/foreign-context.ts';
+import { buildKernel } from '../../api/linux/kernel-build.ts';
+import { startLinux } from '../../api/linux.ts';
+import { importMachine } from '../../api/machine.ts';
+import { loadModel } from '../../api/simulation.ts';
+import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
+import type { Machine } from '../../engine/machine/machine.ts';
+import { EventStream } from '../../events/stream.ts';
+import type { CommandContext } from '../command.ts';
+import { Exit } from '../exit-codes.ts';
+import { interruptible } from '../interruptible.ts';
+import { modelAddress } from '../serve/model-address.ts';
+import { logTo } from '../serve/serve-options.ts';
+import type { Terminal } from '../terminal.ts';
+import { endingSignals } from '../until-stopped.ts';
+
+export interface LinuxCommandOptions {
+  readonly device?: readonly string[];
+  readonly machine?: string;
+  readonly kernel?: string;
+  readonly root?: string;
+  readonly writable?: boolean;
+  readonly share?: readonly string[];
+  readonly memory?: number;
+  readonly processors?: number;
+  readonly verbose?: boolean;
+  readonly build?: boolean;
+  readonly source?: string;
+}
+
+export async function bootLinux({ terminal }: CommandContext, options: LinuxCommandOptions, command: readonly string[]): Promise<number> {
+  const { device, machine: file, build, source, ...boot } = options;
+  if (build === true) {
+    const status = await interruptible((signal) => built(terminal, source, signal));
+    if (status !== Exit.OK || (device === undefined && file === undefined && command.length === 0)) return status;
+  } else if (source !== undefined) {
+    throw new VfioError('EINVAL', '--source is a source for --build, which is not given', { fix: 'Give --build, too.' });
+  }
+  using undo = new Cleanup();
+  const events = undo.use(new EventStream({ log: logTo(terminal) }));
+  undo.use(surviveForeignCode(events));
+  const machine = await machineFor(options, events, undo);
+  const { columns, rows } = process.stdout;
+  const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const running = undo.use(startLinux(machine, command, { ...boot, ...(isTerminal ? { terminal: { columns, rows } } : {}) }));
+  for (const [signal] of endingSignals) {
+    const stop = () => running.stop(constants.signals[signal]);
+    process.on(signal, stop);
+    undo.defer(() => process.off(signal, stop));
+  }
+  try {
+    return await running.status;
+  } catch (error) {
+    // A kernel that ends early leaves the terminal as it has set it.
+    if (isTerminal) spawnSync('stty', ['sane'], { stdio: 'inherit' });
+    throw error;
+  }
+}
+
+async function built({ err }: Terminal, source: string | undefined, signal: AbortSignal): Promise<number> {
+  err(`built ${await buildKernel({ progress: err, signal, ...(source === undefined ? {} : { source }) })}`);
+  return Exit.OK;
+}
+
+async function machineFor({ device = ['nvme'], machine: file }: LinuxCommandOptions, events: EventStream, undo: Cleanup): Promise<Machine> {
+  const nodeOwner = process.getuid!();
+  if (file !== undefined) return undo.use(await importMachine(file, { events, nodeOwner }));
+  const models = await Promise.all(device.map((each) => loadModel(modelAddress(each))));
+  const { machine, owns } = startDevices(models, events, { nodeOwner });
+  undo.use(owns);
+  return machine;
+}
