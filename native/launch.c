@@ -96,7 +96,11 @@ static int child(void *data) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
-  execve(launch->path, launch->argv, launch->envp);
+  /*
+   * The filter stops execve and execveat, and this thread would answer. It lets -1 pass, which
+   * means nothing beside an absolute path.
+   */
+  syscall(SYS_execveat, -1, launch->path, launch->argv, launch->envp, 0);
 failed:
   launch->error = errno;
   _exit(127);

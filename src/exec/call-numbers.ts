@@ -22,7 +22,9 @@ export type CallName =
   | 'preadv2'
   | 'pwritev2'
   | 'openat'
-  | 'openat2';
+  | 'openat2'
+  | 'execve'
+  | 'execveat';
 
 /** -1: the processor has no such call. */
 type Numbers = Readonly<Record<CallName, number>>;
@@ -53,6 +55,8 @@ const x64: CallNumbers = {
     pwritev2: 328,
     openat: 257,
     openat2: 437,
+    execve: 59,
+    execveat: 322,
   },
 };
 
@@ -76,6 +80,8 @@ const arm64: CallNumbers = {
     pwritev2: 287,
     openat: 56,
     openat2: 437,
+    execve: 221,
+    execveat: 281,
   },
 };
 

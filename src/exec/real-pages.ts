@@ -18,7 +18,8 @@ export class RealPages implements UserPages, Disposable {
   readonly #process: ProcessHandle;
   /** Files that programs share with devices. */
   readonly #files: PeerFiles;
-  readonly #copied: CopiedMemory;
+  /** Of the program that the process executes now. */
+  #copied: CopiedMemory;
   readonly #areas: MappedAreas;
   readonly #refresh: () => void;
 
@@ -27,7 +28,10 @@ export class RealPages implements UserPages, Disposable {
     this.#process = process;
     this.#files = files;
     this.#copied = new CopiedMemory(process.pid);
-    this.#areas = new MappedAreas(process.pid);
+    this.#areas = new MappedAreas(process.pid, () => {
+      this.#drop();
+      this.#copied = new CopiedMemory(process.pid);
+    });
     this.#refresh = refresh;
   }
 
@@ -69,9 +73,23 @@ export class RealPages implements UserPages, Disposable {
     return file === null ? null : this.#files.range(file, offset, size, access);
   }
 
+  /**
+   * The process is about to execute another program. Devices do not reach that one's memory by
+   * mappings of this one.
+   */
+  executes(): void {
+    const areas = this.#areas;
+    this.#copied.doubt(() => areas.isSame);
+  }
+
+  #drop(): void {
+    this.#copied.lose();
+    this.#copied[Symbol.dispose]();
+  }
+
   [Symbol.dispose](): void {
     this.#areas[Symbol.dispose]();
-    this.#copied[Symbol.dispose]();
+    this.#drop();
   }
 }
 

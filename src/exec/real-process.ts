@@ -70,6 +70,11 @@ export class RealProcess implements Caller, Descriptors, Disposable {
     return this;
   }
 
+  /** It is about to execute another program. */
+  executes(): void {
+    this.#pages.executes();
+  }
+
   /** A call begins, of the thread with these files. */
   begin(thread: ThreadFiles): void {
     this.#thread = thread;

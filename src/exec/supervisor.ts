@@ -159,6 +159,10 @@ export class Supervisor implements Served, Disposable {
     return this.#caller ?? this.#enter(this.#thread());
   }
 
+  executes(): void {
+    if (this.#processes.size > 0) this.#processes.get(processOfThread(this.calls.thread))?.executes();
+  }
+
   #thread(): Thread {
     const number = this.calls.thread;
     this.#forget(number);

@@ -36,6 +36,8 @@ export interface Served {
   readonly bars: MappedBars;
   /** The open file of VFIO behind a descriptor; null when it is none. */
   file(fd: number): OpenFile | null;
+  /** The process that makes the call is about to execute another program. */
+  executes(): void;
 }
 
 interface Row {
@@ -61,10 +63,20 @@ const ESPIPE = -29;
 /** VFIO and iommufd use the type ';' (linux/vfio.h, linux/iommufd.h). */
 const VFIO_TYPE = 0x3b00;
 const REGION_1 = 2 ** 40;
+/** linux/fcntl.h */
+const AT_FDCWD = -100;
 /** asm-generic/mman-common.h. MAP_SHARED_VALIDATE is shared, too. */
 const MapFlags = { SHARED: 1, ANONYMOUS: 0x20 } as const;
 
 const always = (): FilterRow['when'] => [[]];
+/**
+ * The launcher's own call, which begins the program while the supervisor waits for it, has -1 there
+ * (native/launch.c).
+ */
+const ofDirectory = (): FilterRow['when'] => [
+  [{ argument: 0, mask: 0x8000_0000, equals: 0 }],
+  [{ argument: 0, mask: 0xffff_ffff, equals: AT_FDCWD >>> 0 }],
+];
 const ofHighDescriptor = (first: number): FilterRow['when'] => [[{ argument: 0, atLeast32: first }]];
 /** Region 1 and up; region 0, which begins at offset 0 as in Linux; and any of our own numbers. */
 const atOffset = (first: number, region0: number): FilterRow['when'] => {
@@ -281,7 +293,6 @@ const Flag = {
   PATH: 0o10000000,
   ...(process.arch === 'arm64' ? { DIRECTORY: 0o40000, NOFOLLOW: 0o100000 } : { DIRECTORY: 0o200000, NOFOLLOW: 0o400000 }),
 };
-const AT_FDCWD = -100;
 
 /** The path that the program means, from the root; null: it means none that is ours. */
 function wholePath(thread: number, directory: number, given: string): string | null {
@@ -334,6 +345,12 @@ function openat2(served: Served): number {
   return openAt(served, new DataView(how.buffer).getUint32(0, true));
 }
 
+/** Mappings for DMA do not lead into the memory of the next program. */
+function execve(served: Served): number {
+  served.executes();
+  return PROCEED;
+}
+
 export const serving: readonly Row[] = [
   { call: 'ioctl', when: () => [[{ argument: 1, mask: 0xffffff00, equals: VFIO_TYPE }]], serve: ioctl },
   { call: 'pread64', when: atOffset, serve: plain('read', true) },
@@ -352,6 +369,8 @@ export const serving: readonly Row[] = [
   { call: 'open', when: always, serve: open },
   { call: 'creat', when: always, serve: creat },
   { call: 'openat2', when: always, serve: openat2 },
+  { call: 'execve', when: always, serve: execve },
+  { call: 'execveat', when: ofDirectory, serve: execve },
 ];
 
 /** The rows of the filter. */

@@ -18,15 +18,32 @@ export class CopiedMemory extends Counted implements RemoteMemory {
   readonly #pid: number;
 
   readonly atOnce: CopiedAtOnce;
+  #lost = false;
+  #isStill: (() => boolean) | null = null;
 
   constructor(pid: number) {
     super('the memory');
     this.#pid = pid;
     const sys = addon();
     this.atOnce = {
-      read: (offset, into, at, size) => sys.processRead(pid, offset, into, at, at + size) === size,
-      write: (offset, from, at, size) => sys.processWrite(pid, offset, from, at, at + size) === size,
+      read: (offset, into, at, size) => this.#isThere() && sys.processRead(pid, offset, into, at, at + size) === size,
+      write: (offset, from, at, size) => this.#isThere() && sys.processWrite(pid, offset, from, at, at + size) === size,
     };
+  }
+
+  /** The process may have another memory from now on: each access asks `isStill` first. */
+  doubt(isStill: () => boolean): void {
+    this.#isStill = isStill;
+  }
+
+  /** The process has ended, or has another memory. */
+  lose(): void {
+    this.#lost = true;
+  }
+
+  #isThere(): boolean {
+    if (!this.#lost && this.#isStill !== null && !this.#isStill()) this.#lost = true;
+    return !this.#lost;
   }
 
   async read(offset: number, into: Uint8Array, _requester?: string, lands?: () => boolean): Promise<void> {

@@ -31,12 +31,25 @@ export class MappedAreas implements Disposable {
   readonly #pid: number;
   readonly #sys: Addon = addon();
   readonly #fields = new Float64Array(8);
+  readonly #byte = new Uint8Array(1);
   /** /proc/PID/maps of the program that the process executes; null until it is needed. */
   #maps: OwnedFd | null = null;
   readonly area: MappedArea = { first: 0, end: 0, readable: false, writable: false, shared: false, offset: 0, device: 0n, inode: 0n };
 
-  constructor(pid: number) {
+  readonly #changed: () => void;
+
+  /** @param changed called when the address space that was asked before is no more */
+  constructor(pid: number, changed: () => void = () => {}) {
     this.#pid = pid;
+    this.#changed = changed;
+  }
+
+  /** False when the process has ended, or executes another program than when it was asked first. */
+  get isSame(): boolean {
+    if (this.#maps === null) return true;
+    const result = this.#query(0);
+    if (result !== -Errno.ENOTTY) return result !== -Errno.ESRCH;
+    return this.#sys.preadv2(this.#maps.number, this.#byte, 0, 0, 0) > 0;
   }
 
   /**
@@ -50,6 +63,7 @@ export class MappedAreas implements Disposable {
     if (result === -Errno.ESRCH) {
       // It executes another program, whose address space is another.
       this.#close();
+      this.#changed();
       result = this.#query(address);
     }
     if (result === -Errno.ENOTTY) return this.#findInText(address);

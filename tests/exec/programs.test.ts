@@ -49,4 +49,12 @@ describe.skipIf(compiler === null)('a program on a machine with edu', () => {
     expect(lines).toEqual(answers);
     expect(status).toBe(7);
   });
+
+  it('S2-52 executes another program, into whose memory no DMA leads', async () => {
+    const around = machineAround(edu());
+    const { machine, owns } = startMachine(around, {});
+    using _owns = owns;
+    const { lines } = await runOn(machine, compiled('executes'), `/dev/vfio/${machine.function(around.bdf).group!.id}`);
+    expect(lines).toEqual(["the new program's memory is its own", 'the file has: by the device']);
+  });
 });
