@@ -5,7 +5,10 @@ import type { Machine } from '../engine/machine/machine.ts';
 import { firstRegionSize } from '../exec/first-region.ts';
 import { type RunningProgram, startProgram } from '../exec/launcher.ts';
 import { SysfsTree } from '../exec/sysfs/sysfs-tree.ts';
+import type { BarAccess } from '../exec/trap/mapped-bars.ts';
 import { KernelDoor, type KernelDoorOptions } from '../ioctl/kernel-door.ts';
+
+export type { BarAccess } from '../exec/trap/mapped-bars.ts';
 
 export interface ExecOptions extends KernelDoorOptions {
   /** Default: this process's. */
@@ -15,6 +18,12 @@ export interface ExecOptions extends KernelDoorOptions {
    * are the machine's all the same. That needs no user namespace. Default: true.
    */
   readonly sysfs?: boolean;
+  /**
+   * 'trap': each access to mapped registers traps, by ptrace. 'poll': so it does, but devices poll
+   * the doorbells that they declare, and stores to them cost nothing. 'rw': BARs cannot be mapped,
+   * only read and written, which needs no ptrace. Default: 'trap'.
+   */
+  readonly bars?: BarAccess;
 }
 
 /**
@@ -35,13 +44,14 @@ export async function execOn(machine: Machine, command: readonly string[], optio
 /** As `execOn`; the caller waits for `status`, and disposes it then. */
 export function startOn(machine: Machine, command: readonly string[], options: ExecOptions = {}): RunningProgram {
   const door = new KernelDoor(machine, options);
-  const { environment, sysfs = true } = options;
+  const { environment, sysfs = true, bars = 'trap' } = options;
   using undo = new Cleanup();
   const tree = sysfs ? undo.use(SysfsTree.open(machine)) : null;
   const running = startProgram(door, {
     command,
     tree,
     region0: firstRegionSize(machine),
+    bars,
     ...(environment === undefined ? {} : { environment }),
   });
   const owns = undo.move();

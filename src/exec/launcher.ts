@@ -10,6 +10,7 @@ import { Supervisor } from './supervisor.ts';
 import type { MountCall } from './sysfs/mounts.ts';
 import type { SysfsTree } from './sysfs/sysfs-tree.ts';
 import { filterRows } from './system-calls.ts';
+import type { BarAccess } from './trap/mapped-bars.ts';
 
 export interface ProgramOptions {
   /** The program, looked up as a shell does, and its arguments. */
@@ -19,6 +20,7 @@ export interface ProgramOptions {
   readonly tree: SysfsTree | null;
   /** Bytes of the largest region 0 of any function. */
   readonly region0: number;
+  readonly bars: BarAccess;
 }
 
 export interface RunningProgram extends Disposable {
@@ -39,7 +41,7 @@ const OWN_NUMBERS = 256;
 const CONFIG_BYTES = 4096;
 
 /** @throws VfioError ENOENT, EACCES; ENOSYS on a processor that is not known; as `launch` */
-export function startProgram(kernel: Kernel, { command, environment = process.env, tree, region0 }: ProgramOptions): RunningProgram {
+export function startProgram(kernel: Kernel, { command, environment = process.env, tree, region0, bars }: ProgramOptions): RunningProgram {
   const numbers = callNumbers[process.arch];
   if (numbers === undefined)
     throw new VfioError('ENOSYS', `vfio exec knows no system calls of the processor ${process.arch}, only of x64 and arm64`);
@@ -56,7 +58,7 @@ export function startProgram(kernel: Kernel, { command, environment = process.en
   const left = new Promise<void>((settle) => {
     gone = settle;
   });
-  const supervisor = new Supervisor(new NotifiedCalls(listener), kernel, { firstDescriptor, tree }, () => gone());
+  const supervisor = new Supervisor(new NotifiedCalls(listener), kernel, { firstDescriptor, tree, bars }, () => gone());
   const exited = new Promise<number>((settle) => program.onEnd(settle));
   const status = Promise.all([exited, left]).then(([first]) => first);
   return {

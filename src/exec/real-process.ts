@@ -5,7 +5,7 @@
 import { Access } from '../abi/memory.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
-import { Process } from '../engine/dma/process.ts';
+import { type MappableParts, Process } from '../engine/dma/process.ts';
 import type { Caller, Descriptors } from '../ioctl/caller.ts';
 import { OpenFile } from '../ioctl/file-table.ts';
 import { EventFd } from '../sys/eventfd.ts';
@@ -25,6 +25,8 @@ export interface Programs {
   readonly pages: PeerFiles;
   /** Descriptors of ours get numbers from here on, where they are free. */
   readonly firstDescriptor: number;
+  /** The parts of BARs that programs can map. */
+  readonly mappable: MappableParts;
 }
 
 const PAGE = 4096;
@@ -60,7 +62,16 @@ export class RealProcess implements Caller, Descriptors, Disposable {
     this.#handle = undo.use(new ProcessHandle(pid));
     this.#pages = undo.use(new RealPages(this.#handle, programs.pages, () => this.#refresh()));
     const { name, uid, capabilities, memlockLimit, lockedBytes } = readProcess(pid);
-    this.process = new Process({ pid, uid, name, capabilities, memlockLimit, lockedBytes, pages: this.#pages });
+    this.process = new Process({
+      pid,
+      uid,
+      name,
+      capabilities,
+      memlockLimit,
+      lockedBytes,
+      pages: this.#pages,
+      mappable: programs.mappable,
+    });
     undo.move();
     this.#handle.onEnd(ended);
   }

@@ -15,7 +15,7 @@ import { OpenFiles } from './open-files.ts';
 import { type Programs, RealProcess } from './real-process.ts';
 import type { SysfsTree } from './sysfs/sysfs-tree.ts';
 import { LATER, PROCEED, type Served, serving } from './system-calls.ts';
-import { MappedBars } from './trap/mapped-bars.ts';
+import { type BarAccess, MappedBars } from './trap/mapped-bars.ts';
 
 /** Threads whose descriptors stay at hand. */
 const THREADS_KEPT = 256;
@@ -33,8 +33,8 @@ export interface SupervisorOptions {
   readonly firstDescriptor: number;
   /** The machine's files in /sys and /dev; null when programs see the computer's own. */
   readonly tree: SysfsTree | null;
-  /** Doorbells are memory that their device polls, where the device can. Default: false. */
-  readonly polled?: boolean;
+  /** How programs reach BARs. */
+  readonly bars: BarAccess;
 }
 
 export class Supervisor implements Served, Disposable {
@@ -62,10 +62,16 @@ export class Supervisor implements Served, Disposable {
     this.tree = options.tree;
     this.#ended = ended;
     this.bars = new MappedBars(this.#files, {
-      polled: options.polled ?? false,
+      polled: options.bars === 'poll',
       report: (line) => kernel.context.events.note('error', 'exec-trap', line),
     });
-    this.#programs = { calls, files: this.#files, pages: this.#pages, firstDescriptor: options.firstDescriptor };
+    this.#programs = {
+      calls,
+      files: this.#files,
+      pages: this.#pages,
+      firstDescriptor: options.firstDescriptor,
+      mappable: options.bars === 'rw' ? 'none' : 'all',
+    };
     const { numbers } = callNumbers[process.arch]!;
     const table: (((supervisor: Served) => number) | undefined)[] = [];
     for (const { call, serve } of serving) {

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
-import { execOn } from '../../src/api/exec.ts';
+import { type ExecOptions, execOn } from '../../src/api/exec.ts';
 import type { Machine } from '../../src/engine/machine/machine.ts';
 
 export const folder = mkdtempSync(join(tmpdir(), 'vfio-exec-'));
@@ -21,13 +21,20 @@ export function compiled(name: string, ...flags: string[]): string {
   return program;
 }
 
+export interface Ended {
+  readonly status: number;
+  readonly lines: readonly string[];
+}
+
 /** The program's exit status, and the lines that it wrote to standard output. */
-export async function runOn(
-  machine: Machine,
-  ...command: string[]
-): Promise<{ readonly status: number; readonly lines: readonly string[] }> {
+export async function runOn(machine: Machine, ...command: string[]): Promise<Ended> {
+  return await runWith({}, machine, ...command);
+}
+
+/** As `runOn`. */
+export async function runWith(options: ExecOptions, machine: Machine, ...command: string[]): Promise<Ended> {
   const out = join(folder, 'output');
-  const status = await execOn(machine, ['sh', '-c', 'out=$1; shift; exec "$@" >"$out"', 'sh', out, ...command]);
+  const status = await execOn(machine, ['sh', '-c', 'out=$1; shift; exec "$@" >"$out"', 'sh', out, ...command], options);
   const text = readFileSync(out, 'utf8');
   return { status, lines: text === '' ? [] : text.trimEnd().split('\n') };
 }

@@ -1,5 +1,5 @@
 import type { CommandSpec } from '../command.ts';
-import { machineFile, servable } from '../values.ts';
+import { machineFile, oneOf, servable } from '../values.ts';
 
 export const exec: CommandSpec = {
   name: 'exec',
@@ -16,6 +16,11 @@ export const exec: CommandSpec = {
       repeats: true,
     },
     { flags: '-m, --machine <file>', help: 'a machine of several devices', kind: machineFile, conflicts: ['device'] },
+    {
+      flags: '--bars <how>',
+      help: 'how the program reaches mapped BARs: trap each access to registers (by ptrace), poll the doorbells of devices that have mapped ones (nvme,doorbells=mapped) and trap the rest, or rw: BARs can be read and written but not mapped. Default: trap',
+      kind: oneOf(['trap', 'poll', 'rw']),
+    },
   ],
   notes: [
     'The program opens /dev/vfio and /dev/iommu as on a machine that has the devices. It may be linked statically or dynamically, and start others, which have the devices, too.',

@@ -1,5 +1,5 @@
 /** `vfio exec`: a program on a machine, until it ends. */
-import { startOn } from '../../api/exec.ts';
+import { type BarAccess, startOn } from '../../api/exec.ts';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
 import { importMachine } from '../../api/machine.ts';
 import { loadModel, machineAround, startMachine } from '../../api/simulation.ts';
@@ -14,6 +14,7 @@ import { logTo } from '../serve/serve-options.ts';
 export interface ExecOptions {
   readonly device?: readonly string[];
   readonly machine?: string;
+  readonly bars?: BarAccess;
 }
 
 export async function execProgram({ terminal }: CommandContext, options: ExecOptions, program: string, args: string[]): Promise<number> {
@@ -21,7 +22,7 @@ export async function execProgram({ terminal }: CommandContext, options: ExecOpt
   const events = undo.use(new EventStream({ log: logTo(terminal) }));
   undo.use(surviveForeignCode(events));
   const machine = await machineFor(options, events, undo);
-  const running = undo.use(startOn(machine, [program, ...args]));
+  const running = undo.use(startOn(machine, [program, ...args], { ...(options.bars === undefined ? {} : { bars: options.bars }) }));
   undo.use(signalsFor(running.program));
   return await running.status;
 }

@@ -53,7 +53,7 @@ import { checkHotReset, type DeviceIds, hotReset, hotResetInfo, type OwnedGroup 
 import type { IoeventfdRequest } from './ioeventfd.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 import { BarRegion } from './region-bar.ts';
-import { regionInfo } from './region-info.ts';
+import { mappableAs, regionInfo } from './region-info.ts';
 import { AbsentRegion, ConfigRegion, type FileRegion, RomRegion } from './region-io.ts';
 import type { RegionFile } from './region-ports.ts';
 import { seenReset } from './reset.ts';
@@ -141,7 +141,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     if (made !== undefined) return made;
     const { fn, openState, mediation } = this.device;
     const added = mediation?.added(index) ?? null;
-    const info = added?.info ?? regionInfo(fn, index, openState.mappable);
+    const info = added?.info ?? mappableAs(regionInfo(fn, index, openState.mappable), this.process.mappable);
     let region: FileRegion;
     if (index >= NUM_REGIONS) region = this.#deviceRegion(info, added);
     else if (index === RegionIndex.CONFIG) region = new ConfigRegion(this, info);

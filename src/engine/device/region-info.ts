@@ -10,6 +10,7 @@ import { NUM_REGIONS, RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { BarDeclaration, PciDeclaration, RegionDeclaration } from '../../pci/declaration.ts';
+import type { MappableParts } from '../dma/process.ts';
 import type { HostedFunction } from './hosted-function.ts';
 
 const { READ, WRITE, MMAP, CAPS } = RegionFlags;
@@ -53,6 +54,14 @@ function hasPageAlone(fn: HostedFunction, bar: BarDeclaration, pageSize: number)
     if (other.config.romSize > 0 && inPage(BigInt(other.config.romAddress), other.config.romSize)) return false;
   }
   return true;
+}
+
+/** GET_REGION_INFO of a BAR for a process that can map these parts of it. */
+export function mappableAs(info: RegionInfo, parts: MappableParts): RegionInfo {
+  if (parts === 'areas' || (info.flags & MMAP) === 0 || info.index >= Bar.COUNT) return info;
+  const { sparseAreas, msixMappable, ...whole } = info;
+  if (parts === 'none') return { ...whole, flags: info.flags & ~(MMAP | CAPS) };
+  return sparseAreas === undefined ? info : { ...whole, flags: info.flags & ~CAPS };
 }
 
 /** GET_REGION_INFO of a device-specific region, before any mediator. */

@@ -15,6 +15,12 @@ import { AddressSpace, type Segment } from './address-space.ts';
  */
 export type Capability = `CAP_${string}`;
 
+/**
+ * The parts of BARs that a process can map. 'areas': those that their device declares. 'all': the
+ * registers around areas as well. 'none': it reads and writes.
+ */
+export type MappableParts = 'areas' | 'all' | 'none';
+
 /** The properties of a process: `readProcess` reads them from a real one; tests make them up. */
 export interface ProcessOptions {
   readonly pid: number;
@@ -34,6 +40,8 @@ export interface ProcessOptions {
   readonly allocate?: MemoryAllocator;
   /** The memory at its addresses. Default: that of `addressSpace`. */
   readonly pages?: UserPages;
+  /** Default: 'areas'. */
+  readonly mappable?: MappableParts;
 }
 
 /** The memory at the addresses of a process, which MAP_DMA looks up. `AddressSpace` is one. */
@@ -92,6 +100,7 @@ export class Process implements Disposable {
   readonly addressSpace: AddressSpace;
   /** Where MAP_DMA finds the memory of a vaddr. */
   readonly pages: UserPages;
+  readonly mappable: MappableParts;
   /** Changed only by locked-memory.ts. */
   readonly account: LockedAccount;
   readonly #allocate: MemoryAllocator | undefined;
@@ -107,6 +116,7 @@ export class Process implements Disposable {
     this.memlockLimit = options.memlockLimit ?? DEFAULT_MEMLOCK;
     this.account = options.account ?? new OwnAccount(options.lockedBytes ?? 0);
     this.pageSize = options.pageSize ?? 4096;
+    this.mappable = options.mappable ?? 'areas';
     this.#allocate = options.allocate;
     this.addressSpace = new AddressSpace(this.pageSize, options.allocate ?? null);
     this.pages = options.pages ?? this.addressSpace;

@@ -21,6 +21,12 @@ import type { MappedFile, MappedRegisters } from './device-memory.ts';
 import type { Call } from './injected-calls.ts';
 import { Tracer } from './tracer.ts';
 
+/**
+ * How programs reach BARs. 'trap': mapped registers trap. 'poll': so they do, but for doorbells
+ * that their device polls. 'rw': no BAR can be mapped.
+ */
+export type BarAccess = 'trap' | 'poll' | 'rw';
+
 /** The open files of programs. */
 export interface FilesOfAreas {
   /**
