@@ -191,7 +191,7 @@ export interface GroupEvent extends EventHead {
   readonly kind: 'group';
   readonly group: number;
   readonly step: 'opened' | 'closed' | 'attached' | 'detached' | 'viable' | 'not viable';
-  /** The container that it was attached to, or detached from: `container 0`. */
+  /** The container or iommufd that it was attached to, or detached from: `container 0`. */
   readonly container?: string;
   readonly errno?: string;
   readonly reason?: string;

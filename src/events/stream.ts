@@ -52,8 +52,9 @@ export class EventStream implements Disposable {
   readonly #numbers = new Map<string, number>();
   readonly #sources = new Set<EventSource>();
   /** Of living sources of `numbered`. */
-  readonly #numbered = new Map<EventSource, number>();
+  readonly #numbered = new Map<EventSource, { readonly number: number; readonly numbers: Numbers }>();
   readonly #containers: Numbers;
+  readonly #iommufds: Numbers = new LowestFree();
   readonly #readers = new Set<EventReader>();
   #ring: EventRing | null = null;
   /** Numbers go on when a later reader gets a new ring. */
@@ -89,17 +90,26 @@ export class EventStream implements Disposable {
    * container has.
    */
   container(): EventSource {
-    const number = this.#containers.take('container');
-    const source = this.source(`container ${number}`);
-    this.#numbered.set(source, number);
+    return this.#numberedSource('container', this.#containers);
+  }
+
+  /** Where an iommufd emits: `iommufd 0`, and so on, as containers have numbers. */
+  iommufd(): EventSource {
+    return this.#numberedSource('iommufd', this.#iommufds);
+  }
+
+  #numberedSource(name: string, numbers: Numbers): EventSource {
+    const number = numbers.take(name);
+    const source = this.source(`${name} ${number}`);
+    this.#numbered.set(source, { number, numbers });
     return source;
   }
 
   /** The device is gone: its source emits no more. */
   forget(source: EventSource): void {
     this.#sources.delete(source);
-    const number = this.#numbered.get(source);
-    if (number !== undefined) this.#containers.release(number);
+    const numbered = this.#numbered.get(source);
+    numbered?.numbers.release(numbered.number);
     this.#numbered.delete(source);
     source.switched(false, false);
   }

@@ -5,6 +5,7 @@ import { type LockedAccount, OwnAccount } from '../../src/engine/dma/process.ts'
 import type { IommufdOptions } from '../../src/engine/iommufd/iommufd.ts';
 import type { ClaimableGroup } from '../../src/engine/iommufd/iommufd-device.ts';
 import { linuxRules } from '../../src/engine/linux-version.ts';
+import { EventStream } from '../../src/events/stream.ts';
 
 /** An IOMMU like QEMU's VT-d. */
 export const vtd: IommuProperties = {
@@ -43,7 +44,7 @@ export function iommufdOptions(): IommufdOptions {
     accounts.set(uid, account);
     return account;
   };
-  return { linux: linuxRules(), users, checkInterrupts: () => {} };
+  return { events: new EventStream().iommufd(), linux: linuxRules(), users, checkInterrupts: () => {} };
 }
 
 /** Each call's answer, as a recording has it: the errno's name, or the result. */

@@ -36,6 +36,8 @@ export interface CompatInfo {
   readonly ranges: readonly Span[];
 }
 
+const accessWords: Partial<Record<number, 'read' | 'write' | 'read, write'>> = { 1: 'read', 2: 'write', 3: 'read, write' };
+
 function domainsOf(iommufd: Iommufd): Hwpt[] {
   const ioas = iommufd.compatIoas();
   return [...iommufd.objects.ofKind('hwpt')].filter((hwpt) => hwpt.ioas === ioas);
@@ -87,7 +89,18 @@ export function info(iommufd: Iommufd): CompatInfo {
  * @throws VfioError EINVAL unknown flags; ENODEV without an IOAS; EINVAL without access; as
  * `Iommufd.mapInto`
  */
-export function mapDma(iommufd: Iommufd, { process, flags, vaddr, iova, size }: CompatMapRequest): void {
+export function mapDma(iommufd: Iommufd, request: CompatMapRequest): void {
+  const { events } = iommufd;
+  if (!events.on) {
+    map(iommufd, request);
+    return;
+  }
+  const access = accessWords[request.flags];
+  const details = { iova: request.iova, size: request.size, memory: 'direct', ...(access === undefined ? {} : { access }) } as const;
+  events.attempt('dma-map', details, () => map(iommufd, request));
+}
+
+function map(iommufd: Iommufd, { process, flags, vaddr, iova, size }: CompatMapRequest): void {
   if ((flags & ~(DmaMapFlags.READ | DmaMapFlags.WRITE)) !== 0) throw new VfioError('EINVAL', `MAP_DMA: flags 0x${flags.toString(16)}`);
   const ioas = iommufd.compatIoas();
   if (flags === 0) throw new VfioError('EINVAL', 'MAP_DMA: the mapping is neither readable nor writable');
@@ -101,7 +114,22 @@ export function mapDma(iommufd: Iommufd, { process, flags, vaddr, iova, size }: 
  * @throws VfioError EINVAL unknown flags, or ALL with a range; ENODEV without an IOAS; as
  * `Ioas.cut` and `Ioas.unmap`
  */
-export function unmapDma(iommufd: Iommufd, { flags, iova, size }: CompatUnmapRequest, done: Unmapped): void {
+export function unmapDma(iommufd: Iommufd, request: CompatUnmapRequest, done: Unmapped): void {
+  const { events } = iommufd;
+  if (!events.on) {
+    unmap(iommufd, request, done);
+    return;
+  }
+  const { iova, size } = request;
+  events.attempt(
+    'dma-unmap',
+    { iova, size },
+    () => unmap(iommufd, request, done),
+    () => ({ size: done.bytes }),
+  );
+}
+
+function unmap(iommufd: Iommufd, { flags, iova, size }: CompatUnmapRequest, done: Unmapped): void {
   if ((flags & ~DmaUnmapFlags.ALL) !== 0) throw new VfioError('EINVAL', `UNMAP_DMA: flags 0x${flags.toString(16)}`);
   const ioas = iommufd.compatIoas();
   if ((flags & DmaUnmapFlags.ALL) !== 0) {

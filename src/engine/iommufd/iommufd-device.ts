@@ -6,6 +6,7 @@
  * iommufd_device_do_replace()
  */
 import { VfioError } from '../../base/errno.ts';
+import type { EventSource } from '../../events/source.ts';
 import { requireIsolation } from '../dma/container-domains.ts';
 import type { AttachableGroup, IommuProperties } from '../dma/iommu-properties.ts';
 import { Hwpt } from './hwpt.ts';
@@ -32,6 +33,7 @@ export interface BoundGroup {
 
 /** The iommufd, as its devices need it. */
 export interface DeviceIommufd {
+  readonly events: EventSource;
   readonly objects: ObjectTable;
   /** Bound devices by group: those of one group share a domain. */
   readonly groups: Map<ClaimableGroup, BoundGroup>;
@@ -118,6 +120,13 @@ export class IommufdDevice {
    * ENOMEM as `Ioas.addDomain`. Nothing has changed then.
    */
   attach(pt: number, pasid: number | null = null): number {
+    const { events } = this.#iommufd;
+    if (!events.on) return this.#attach(pt, pasid);
+    const details = { group: this.group.id, step: 'attached', container: events.name } as const;
+    return events.attempt('group', details, () => this.#attach(pt, pasid));
+  }
+
+  #attach(pt: number, pasid: number | null): number {
     if (pasid === null) {
       const id = this.#attachName(pt, 0, this.#plain);
       this.#plain = true;
@@ -261,11 +270,14 @@ export class IommufdDevice {
    * name.
    */
   detach(pasid: number | null = null): void {
+    if (pasid === null ? !this.#plain : !this.#pasids.has(pasid)) return;
+    const { events } = this.#iommufd;
+    if (events.on) events.emit('group', { group: this.group.id, step: 'detached', container: events.name });
     if (pasid === null) {
-      if (!this.#plain) return;
       this.#plain = false;
       this.#detachRequests();
-    } else if (this.#pasids.delete(pasid)) {
+    } else {
+      this.#pasids.delete(pasid);
       if (pasid === 0) this.#detachRequests();
       else this.#detachPasid(pasid);
     }

@@ -14,6 +14,7 @@ import { Access } from '../../abi/memory.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { DeviceIds } from '../device/hot-reset.ts';
 import type { AttachableGroup } from '../dma/iommu-properties.ts';
 import { checkRawIo, type Process } from '../dma/process.ts';
@@ -23,6 +24,7 @@ import { FaultQueue } from './fault-queue.ts';
 import { Hwpt } from './hwpt.ts';
 import { Ioas, type Unmapped } from './ioas.ts';
 import { type BoundGroup, type ClaimableGroup, type DeviceIommufd, IommufdDevice } from './iommufd-device.ts';
+import { mapDetails, picked, unmapped } from './iommufd-events.ts';
 import { ObjectTable } from './objects.ts';
 import { PinnedPages, type RlimitMode, type UserAccounts } from './pinned-pages.ts';
 import type { HwInfo, HwptAllocRequest, HwptDirtyRequest, IoasCopyRequest, IoasMapRequest, MapIntoRequest } from './requests.ts';
@@ -33,6 +35,8 @@ const CAP_DIRTY_TRACKING = 1n;
 const CAP_ATS_NOT_SUPPORTED = 8n;
 
 export interface IommufdOptions {
+  /** Where it emits; closed with the last reference. */
+  readonly events: EventSource;
   /** Where kernels differ, the answers of the machine's. */
   readonly linux: LinuxRules;
   /** The accounts of users, which all iommufds of a machine share. */
@@ -60,6 +64,11 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
     this.#o = options;
   }
 
+  /** Where it emits. */
+  get events(): EventSource {
+    return this.#o.events;
+  }
+
   /** Where kernels differ, the answers of the machine's. */
   get linux(): LinuxRules {
     return this.#o.linux;
@@ -81,6 +90,7 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
     if (--this.#references > 0) return;
     for (const hwpt of [...this.objects.ofKind('hwpt')]) this.#dropHwpt(hwpt);
     for (const ioas of [...this.objects.ofKind('ioas')]) this.#dropIoas(ioas);
+    this.events[Symbol.dispose]();
   }
 
   /** Close the file. Bound devices go on. Idempotent. */
@@ -157,7 +167,14 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
    * @throws VfioError in this order: EOPNOTSUPP unknown flags; EOVERFLOW; EINVAL without access;
    * ENOENT; EINVAL no bytes; EOVERFLOW past the end of the process's addresses; as `Ioas.map`
    */
-  map({ ioas: id, process, flags, source, length, iova }: IoasMapRequest): bigint {
+  map(request: IoasMapRequest): bigint {
+    const { events } = this;
+    if (!events.on) return this.#map(request);
+    const { iova, length, flags, source } = request;
+    return events.attempt('dma-map', mapDetails(iova, length, flags, source), () => this.#map(request), picked);
+  }
+
+  #map({ ioas: id, process, flags, source, length, iova }: IoasMapRequest): bigint {
     checkMapFlags(flags);
     if (iova === U64_MAX || length === U64_MAX) throw new VfioError('EOVERFLOW', `${hex(iova)}+${hex(length)} is no range of addresses`);
     const access = accessOf(flags);
@@ -187,7 +204,14 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
    * @returns the address
    * @throws VfioError EOPNOTSUPP, EOVERFLOW, EINVAL as `map`; ENOENT for what is not mapped; EPERM
    */
-  copy({ flags, destination, source, length, destinationIova, sourceIova }: IoasCopyRequest): bigint {
+  copy(request: IoasCopyRequest): bigint {
+    const { events } = this;
+    if (!events.on) return this.#copy(request);
+    const details = mapDetails(request.destinationIova, request.length, request.flags, null);
+    return events.attempt('dma-map', details, () => this.#copy(request), picked);
+  }
+
+  #copy({ flags, destination, source, length, destinationIova, sourceIova }: IoasCopyRequest): bigint {
     checkMapFlags(flags);
     if (length === U64_MAX || destinationIova === U64_MAX || sourceIova === U64_MAX) {
       throw new VfioError('EOVERFLOW', `${hex(length)} bytes at ${hex(destinationIova)} are no range of addresses`);
@@ -204,6 +228,12 @@ export class Iommufd implements DeviceIommufd, DeviceIds, Disposable {
    * @throws VfioError ENOENT; EOVERFLOW; as `Ioas.unmap`; ENOENT when nothing was there
    */
   unmap(id: number, iova: bigint, length: bigint): bigint {
+    const { events } = this;
+    if (!events.on) return this.#unmap(id, iova, length);
+    return events.attempt('dma-unmap', { iova, size: length }, () => this.#unmap(id, iova, length), unmapped);
+  }
+
+  #unmap(id: number, iova: bigint, length: bigint): bigint {
     const ioas = this.ioas(id);
     const done: Unmapped = { bytes: 0n };
     if (iova === 0n && length === U64_MAX) {

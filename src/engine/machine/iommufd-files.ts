@@ -38,11 +38,17 @@ export class IommufdFiles implements Disposable {
     const { ctx, groups } = this.#o;
     groups.checkAccess('/dev/iommu', process);
     ctx.faults.step('iommufd.open');
+    const events = ctx.stream.iommufd();
+    if (events.on) events.emit('open', { step: 'opened', pid: process.pid });
     const iommufd: Iommufd = new Iommufd({
+      events,
       linux: ctx.linux,
       users: (uid) => this.#account(uid),
       checkInterrupts: (group) => checkInterrupts(group, ctx),
-      closed: () => void this.#iommufds.delete(iommufd),
+      closed: () => {
+        this.#iommufds.delete(iommufd);
+        if (events.on) events.emit('open', { step: 'closed', pid: process.pid });
+      },
     });
     this.#iommufds.add(iommufd);
     return iommufd;
