@@ -233,6 +233,9 @@ function reportLogging({ dmaLogging }: Device, request: FeatureBytes): number | 
   return FeatureDmaLoggingReport.structSize;
 }
 
+/** Linux copies the ranges with kmalloc(), which gives 4 MiB at most (mm/util.c, memdup_user()). */
+export const DMA_BUF_RANGES_MAX = 2 ** 22 / DmaBufRange.structSize;
+
 function exportDmaBuf(device: Device, { data, onDmaBuf }: FeatureBytes): number | null {
   if (device.exportDmaBuf === undefined) return null;
   const { region_index: region, flags, nr_ranges: count } = FeatureDmaBuf.decode(viewOf(data));
@@ -242,6 +245,9 @@ function exportDmaBuf(device: Device, { data, onDmaBuf }: FeatureBytes): number 
   const buffer = device.exportDmaBuf({
     region,
     get ranges() {
+      if (count > DMA_BUF_RANGES_MAX) {
+        throw new VfioError('ENOMEM', `DMA_BUF: ${count} ranges, and a request holds at most ${DMA_BUF_RANGES_MAX}`);
+      }
       const needed = FeatureDmaBuf.structSize + count * DmaBufRange.structSize;
       if (needed > data.length) throw new VfioError('EFAULT', `DMA_BUF: ${count} ranges need ${needed} bytes, ${data.length} were given`);
       return Array.from({ length: count }, (_, i) =>

@@ -136,13 +136,25 @@ export class RealProcess implements Caller, Descriptors, Disposable {
     return this.#memory(fd) ?? new OpenFile({ kind: 'null' });
   }
 
-  /** A file of memory, whole; null for any other file. */
+  /**
+   * A file of memory, whole; null for any other file. It is mapped when its bytes are asked for: a
+   * file with holes may have a terabyte, and mapping that takes seconds.
+   */
   #memory(fd: number): OpenFile | null {
-    using file = this.#handle.descriptor(fd);
+    const file = this.#handle.descriptor(fd);
     const size = file.isMemory ? Math.floor(file.size / PAGE) * PAGE : 0;
-    if (size === 0) return null;
-    const { memory } = this.#programs.pages.range(file.duplicate(), 0, size, Access.READ_WRITE);
-    return new OpenFile({ kind: 'memory', memory });
+    if (size === 0) {
+      file[Symbol.dispose]();
+      return null;
+    }
+    const { pages } = this.#programs;
+    const body = {
+      kind: 'memory' as const,
+      get memory() {
+        return pages.range(file.duplicate(), 0, size, Access.READ_WRITE).memory;
+      },
+    };
+    return new OpenFile(body, () => file[Symbol.dispose]());
   }
 
   /** Limits and capabilities may have changed since. */

@@ -33,7 +33,7 @@ export function decodeBind(user: UserBuffer, linux: LinuxRules): BindIommufd {
   const known = Math.min(argsz, DeviceBindIommufd.structSize);
   const bytes = new Uint8Array(DeviceBindIommufd.structSize);
   bytes.set(user.copyIn(0, known));
-  const rest = user.copyIn(known, user.readable(argsz) - known);
+  const rest = user.copyIn(known, Math.max(user.readable(argsz) - known, 0));
   if (rest.some((byte) => byte !== 0)) throw new VfioError('E2BIG', `${WHAT}: bytes past the known structure are not 0`);
   if (user.readable(argsz) < argsz) throw new VfioError('EFAULT', `${WHAT}: its ${argsz} bytes are not all mapped`);
   const { flags, iommufd, token_uuid_ptr } = DeviceBindIommufd.decode(new DataView(bytes.buffer));

@@ -72,10 +72,29 @@ const detach = (fd: number, pasid?: number) =>
     ),
   );
 
+/** A request that says it is longer than its memory is. */
+const cut = (number: number, size: number, there: number) => {
+  const bytes = new Uint8Array(there);
+  viewOf(bytes).setUint32(0, size, true);
+  return said(user.ioctl(iommufd, io(number), bytes));
+};
+
 const destroy = (id: number) => said(user.ioctl(iommufd, io(IommufdCommand.DESTROY), bytesOf(IommuDestroy, { size: 8, id })));
 const readConfig = (fd: number) => said(user.pread(fd, new Uint8Array(4), CONFIG));
 
 describe('B.5 cdev', () => {
+  it('B.5 a request whose structure is not all there is EFAULT, also when it says that more follows', () => {
+    const { IOAS_ALLOC, IOAS_MAP } = IommufdCommand;
+    expect([cut(IOAS_ALLOC, 12, 8), cut(IOAS_ALLOC, 64, 8), cut(IOAS_MAP, 41, 24), cut(IOAS_ALLOC, 8, 8)]).toEqual([
+      'EFAULT',
+      'EFAULT',
+      'EFAULT',
+      'EINVAL',
+    ]);
+    const cdev = openCdev();
+    expect(said(user.ioctl(cdev, DeviceIoctl.BIND_IOMMUFD, new Uint8Array([64, 0, 0, 0, 0, 0, 0, 0])))).toBe('EFAULT');
+  });
+
   it('answers nothing but BIND before it is bound', () => {
     const fd = openCdev();
     const requests = Object.values(DeviceIoctl).filter((request) => request !== DeviceIoctl.BIND_IOMMUFD);

@@ -8,7 +8,7 @@ import type { InterruptSink } from '../abi/device.ts';
 import { Feature, FeatureFlags } from '../abi/vfio.ts';
 import { DeviceFeature, DmaBufRange, FeatureDmaBuf, LowPowerEntryWithWakeup, MinSize } from '../abi/vfio-structs.ts';
 import { VfioError } from '../base/errno.ts';
-import { type FeatureBytes, featureBytes } from '../device/feature-bytes.ts';
+import { DMA_BUF_RANGES_MAX, type FeatureBytes, featureBytes } from '../device/feature-bytes.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import { type Caller, checkArgsz, checkFlags, eventTarget, type Handler } from './caller.ts';
 import { OpenFile } from './file-table.ts';
@@ -76,7 +76,7 @@ export const feature: Handler<DeviceFile> = (device, caller, user) => {
 /** The ranges follow the fixed part, argsz or not; the new descriptor is what ioctl returns. */
 function exportDmaBuf(device: DeviceFile, caller: Caller, user: UserBuffer, request: FeatureBytes): number {
   const fixed = new DataView(request.data.buffer);
-  const ranges = FeatureDmaBuf.nr_ranges.get(fixed, 0) * DmaBufRange.structSize;
+  const ranges = Math.min(FeatureDmaBuf.nr_ranges.get(fixed, 0), DMA_BUF_RANGES_MAX) * DmaBufRange.structSize;
   const bytes = Math.min(
     FeatureDmaBuf.structSize + ranges,
     user.readable(MinSize.DEVICE_FEATURE + FeatureDmaBuf.structSize + ranges) - MinSize.DEVICE_FEATURE,

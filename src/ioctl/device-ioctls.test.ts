@@ -323,10 +323,12 @@ describe('FEATURE', () => {
       dmaBuf({ region_index: 2, nr_ranges: 1, flags: 1 }, [0n, 4096n]),
       dmaBuf({ region_index: 7, nr_ranges: 1 }, [0n, 4096n]),
       dmaBuf({ region_index: 2, nr_ranges: 2 }, [0n, 4096n]),
+      dmaBuf({ region_index: 2, nr_ranges: 2 ** 18 }, [0n, 4096n]),
+      dmaBuf({ region_index: 2, nr_ranges: 2 ** 18 + 1 }, [0n, 4096n]),
       dmaBuf({ region_index: 2, nr_ranges: 0xffff_ffff }, [0n, 4096n]),
       dmaBuf({ region_index: 2, nr_ranges: 1 }, [8n, 4096n]),
       dmaBuf({ region_index: 2, nr_ranges: 1 }, [0n, 4096n], 23),
-    ]).toEqual(['EINVAL', 'EINVAL', 'ENODEV', 'EFAULT', 'EFAULT', 'EINVAL', 'EINVAL']);
+    ]).toEqual(['EINVAL', 'EINVAL', 'ENODEV', 'EFAULT', 'EFAULT', 'ENOMEM', 'ENOMEM', 'EINVAL', 'EINVAL']);
     expect(at.user.files.open).toEqual(before);
     const fd = dmaBuf({ region_index: 2, open_flags: 0o2000000, nr_ranges: 1 }, [0x1000n, 4096n]) as number;
     expect([fd, at.user.getFd(fd), said(at.user.read(fd, new Uint8Array(8))), said(at.user.ioctl(fd, 0))]).toEqual([

@@ -29,7 +29,8 @@ export function sizedRequest(user: UserBuffer, least: number, known: number, wha
   if (size < least) throw new VfioError('EINVAL', `${what}: its size is ${size}, at least ${least} are needed`);
   const own = Math.min(size, known);
   if (size > known) {
-    const tail = user.copyIn(known, user.readable(Math.min(size, Math.max(LOOKED_AT, known))) - known);
+    const there = user.readable(Math.min(size, Math.max(LOOKED_AT, known)));
+    const tail = user.copyIn(known, Math.max(there - known, 0));
     if (tail.some((byte) => byte !== 0))
       throw new VfioError('E2BIG', `${what}: ${size} bytes, of which this kernel knows ${known}, and the others are not zero`);
   }
