@@ -25,7 +25,7 @@ const arrows: Record<string, readonly string[]> = {
   mediators: ['base', 'abi'],
   'vfio-user': ['base', 'abi', 'events', 'pci', 'device', 'sys'],
   api: ['base', 'abi', 'events', 'pci', 'sys', 'hardware', 'engine', 'ioctl', 'exec', 'models', 'drivers', 'mediators', 'vfio-user'],
-  cli: ['base', 'abi', 'events', 'pci', 'sys', 'hardware', 'engine', 'models', 'drivers', 'mediators', 'vfio-user', 'api'],
+  cli: ['base', 'abi', 'events', 'pci', 'sys', 'hardware', 'engine', 'exec', 'models', 'drivers', 'mediators', 'vfio-user', 'api'],
   doors: [
     'base',
     'abi',

@@ -333,6 +333,25 @@ export interface NoteEvent extends EventHead {
   readonly text: string;
 }
 
+/**
+ * A system call of a program of `vfio exec` on a file of VFIO, or of the machine's part of sysfs.
+ * The events that it leads to come after it, and name it as their cause.
+ */
+export interface CallEvent extends EventHead {
+  readonly kind: 'call';
+  /** The process that makes it. */
+  readonly pid: number;
+  /** `ioctl`, `openat`, `pread64`, … */
+  readonly call: string;
+  /** Its arguments as strace writes them, structures decoded, with the fields that it changed. */
+  readonly args: string;
+  /** Absent where the call failed, and where it waits: another event has its end then. */
+  readonly result?: number;
+  readonly errno?: string;
+  /** The engine's sentence: which rule refused it. */
+  readonly reason?: string;
+}
+
 /** Events are missing here: this reader was too slow, or a file could not be written. */
 export interface DroppedEvent extends EventHead {
   readonly kind: 'dropped';
@@ -367,6 +386,7 @@ export type VfioEvent =
   | WaitEvent
   | MessageEvent
   | NoteEvent
+  | CallEvent
   | DroppedEvent;
 
 /** The kinds of events. */

@@ -222,6 +222,14 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
     level: ({ level }) => level,
     alike: ['about'],
   },
+  call: {
+    ...quiet,
+    fields: { pid: 'number', call: 'text', args: 'text', result: 'number?', errno: 'text?', reason: 'text?' },
+    words: ({ pid, call, args, result, errno, reason }) => {
+      const end = errno === undefined ? (result ?? '<unfinished>') : `-1 ${errno}${reason === undefined ? '' : ` (${reason})`}`;
+      return `[pid ${pid}] ${call}(${args}) = ${end}`;
+    },
+  },
   dropped: { ...quiet, fields: { count: 'number' }, words: ({ count }) => `${count} events are missing here` },
 };
 

@@ -2,8 +2,10 @@
  * The kernel's part towards programs: each of their system calls that the filter stops is looked
  * at here, and answered by the engine, or handed to Linux when it concerns no file of VFIO.
  */
+import type { CallEvent } from '../abi/event.ts';
 import { Errno, VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
+import { refusalOf } from '../events/source.ts';
 import type { OpenFile } from '../ioctl/file-table.ts';
 import type { Kernel } from '../ioctl/user-process.ts';
 import { type NotifiedCalls, Received } from '../sys/notified-calls.ts';
@@ -15,6 +17,7 @@ import { OpenFiles } from './open-files.ts';
 import { type Programs, RealProcess } from './real-process.ts';
 import type { SysfsTree } from './sysfs/sysfs-tree.ts';
 import { LATER, PROCEED, type Served, serving } from './system-calls.ts';
+import type { CallText } from './trace/call-text.ts';
 import { type BarAccess, MappedBars } from './trap/mapped-bars.ts';
 
 /** Threads whose descriptors stay at hand. */
@@ -51,6 +54,10 @@ export class Supervisor implements Served, Disposable {
   readonly #serving: readonly (((supervisor: Served) => number) | undefined)[];
   #caller: RealProcess | null = null;
   #name = '';
+  /** Of the present call, while there is a reader of events and the call concerns VFIO. */
+  #text: CallText | null = null;
+  #event = 0;
+  #cause = 0;
   readonly #ended: () => void;
 
   /**
@@ -109,8 +116,12 @@ export class Supervisor implements Served, Disposable {
 
   #carryOut(serve: (supervisor: Served) => number): number {
     try {
-      return serve(this);
+      const result = serve(this);
+      // Linux picks the address of a mapping that the engine agrees to.
+      if (this.#text !== null) this.#report(result === LATER ? {} : { result: this.#name === 'mmap' ? 0 : result });
+      return result;
     } catch (error) {
+      if (this.#text !== null) this.#report(refusalOf(error));
       if (!(error instanceof VfioError)) return this.#bug(error);
       if (this.#caller !== null) this.kernel.refused(this.#caller.process, this.#name, error);
       return error.errno;
@@ -120,11 +131,45 @@ export class Supervisor implements Served, Disposable {
     }
   }
 
+  get traced(): boolean {
+    return this.kernel.context.events.on;
+  }
+
+  begin(step: string, text: CallText | null): void {
+    const { events, faults } = this.kernel.context;
+    if (text !== null) {
+      this.#text = text;
+      this.#event = events.begin('call');
+      this.#cause = events.cause;
+      events.cause = this.#event;
+    }
+    faults.step(step);
+  }
+
+  /** The present call is over, or waits. */
+  #report(end: Pick<CallEvent, 'result' | 'errno' | 'reason'>): void {
+    const { events } = this.kernel.context;
+    const text = this.#text!;
+    this.#text = null;
+    events.cause = this.#cause;
+    const args = end.result === undefined || end.result < 0 ? text.args : text.after();
+    events.end(this.#event, 'call', { pid: this.#caller?.pid ?? this.calls.thread, call: this.#name, args, ...end });
+  }
+
   later(result: Promise<number>): number {
     const answer = this.calls.postpone();
     const { process } = this.caller;
     const name = this.#name;
-    result.then(answer, (error: unknown) => {
+    const args = this.#text?.args ?? null;
+    const ended = (end: Pick<CallEvent, 'result' | 'errno' | 'reason'>) => {
+      if (args !== null) this.kernel.context.events.emit('call', { pid: process.pid, call: name, args, ...end });
+    };
+    const done = (value: number) => {
+      ended({ result: value });
+      answer(value);
+    };
+    result.then(done, (error: unknown) => {
+      ended(refusalOf(error));
       if (!(error instanceof VfioError)) return answer(this.#bug(error));
       this.kernel.refused(process, name, error);
       answer(error.errno);

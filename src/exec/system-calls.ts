@@ -16,6 +16,8 @@ import type { ArgumentTest, FilterRow } from './filter.ts';
 import { RealBuffer } from './real-memory.ts';
 import type { RealProcess } from './real-process.ts';
 import type { SysfsTree } from './sysfs/sysfs-tree.ts';
+import { type CallText, fileText, ioctlText, plainText } from './trace/call-text.ts';
+import { requestOf } from './trace/requests.ts';
 import type { MappedBars } from './trap/mapped-bars.ts';
 
 /** The result of a call that Linux carries out itself. No call returns it. */
@@ -29,6 +31,15 @@ export interface Served {
   readonly kernel: Kernel;
   /** The machine's files in /sys and /dev; null when programs see the computer's own. */
   readonly tree: SysfsTree | null;
+  /** Whether calls are reported: `begin` gets their arguments in words then. */
+  readonly traced: boolean;
+  /**
+   * The present call concerns VFIO. Nothing of it has happened yet.
+   *
+   * @param step its name in a plan of faults
+   * @throws VfioError the errno that the plan has for it
+   */
+  begin(step: string, text: CallText | null): void;
   /** Answer the present call when `result` is there. @returns LATER */
   later(result: Promise<number>): number;
   /** @throws VfioError ESRCH */
@@ -98,7 +109,10 @@ function ioctl(served: Served): number {
   if (file === null) return PROCEED;
   const { caller } = served;
   const argument = calls.argument(2);
-  return ioctlOf(file, calls.unsigned(1), caller, new RealBuffer(caller.memory, argument), argument);
+  const request = calls.unsigned(1);
+  const text = served.traced ? ioctlText(calls.int(0), file, request, caller.memory, argument) : null;
+  served.begin(requestOf(file.body.kind, request).name, text);
+  return ioctlOf(file, request, caller, new RealBuffer(caller.memory, argument), argument);
 }
 
 type Direction = 'read' | 'write';
@@ -177,11 +191,24 @@ function transferValue(
   return typeof taken === 'number' ? moved(taken) : served.later(taken.then(moved));
 }
 
+/** Regions of a device file begin at multiples of 2^40. */
+const regionOffset = (offset: number): string => {
+  const region = Math.floor(offset / REGION_1);
+  return `${region === 0 ? '' : `${region}<<40+`}0x${(offset % REGION_1).toString(16)}`;
+};
+
+function beginTransfer(served: Served, file: OpenFile, direction: Direction, offset: number | null): void {
+  const { calls } = served;
+  const args = () => [fileText(calls.int(0), file), String(calls.argument(2)), ...(offset === null ? [] : [regionOffset(offset)])];
+  served.begin(direction, served.traced ? plainText(args().join(', ')) : null);
+}
+
 /** read, write, pread64, pwrite64 */
 const plain = (direction: Direction, positioned: boolean) => (served: Served) => {
   const { calls } = served;
   const file = served.file(calls.int(0));
   if (file === null) return PROCEED;
+  beginTransfer(served, file, direction, positioned ? calls.argument(3) : null);
   if (file.body.kind === 'attribute') {
     return transferValue(served, file, direction, calls.argument(1), calls.argument(2), positioned ? calls.argument(3) : null);
   }
@@ -194,6 +221,7 @@ const vectored = (direction: Direction, positioned: boolean) => (served: Served)
   const file = served.file(calls.int(0));
   if (file === null) return PROCEED;
   const { caller } = served;
+  beginTransfer(served, file, direction, positioned ? calls.argument(3) : null);
   const count = calls.argument(2);
   if (count > VECTORS_MAX) throw new VfioError('EINVAL', `${count} vectors`);
   const vectors = new DataView(caller.memory.copyIn(calls.argument(1), count * 16).buffer);
@@ -239,6 +267,9 @@ function lseek(served: Served): number {
 /** Programs of x86-64 map in such units. */
 const PAGE = 4096;
 
+const protText = (prot: number): string =>
+  ['PROT_READ', 'PROT_WRITE', 'PROT_EXEC'].filter((_, bit) => (prot & (1 << bit)) !== 0).join('|') || 'PROT_NONE';
+
 /** Linux maps the file that stands in for the device's, once the engine agrees. */
 function mmap(served: Served): number {
   const { calls, bars } = served;
@@ -255,6 +286,11 @@ function mmap(served: Served): number {
   // Linux refuses a length of 0 and a position within a page.
   if (file === null || (flags & MapFlags.ANONYMOUS) !== 0 || length === 0 || position % PAGE !== 0) return PROCEED;
   if (bars.isInjecting(thread)) return PROCEED;
+  const shared = (flags & MapFlags.SHARED) !== 0;
+  if (served.traced) {
+    const how = `${protText(prot)}, ${shared ? 'MAP_SHARED' : 'MAP_PRIVATE'}`;
+    served.begin('mmap', plainText(`${length}, ${how}, ${fileText(fd, file)}, ${regionOffset(position)}`));
+  } else served.begin('mmap', null);
   const request = {
     thread,
     pid: served.caller.pid,
@@ -262,7 +298,7 @@ function mmap(served: Served): number {
     size: Math.ceil(length / PAGE) * PAGE,
     prot,
     flags,
-    shared: (flags & MapFlags.SHARED) !== 0,
+    shared,
     fd,
     position,
     addDescriptor: (lent: OwnedFd) => calls.addDescriptor(lent, -1, true),
@@ -302,6 +338,12 @@ function wholePath(thread: number, directory: number, given: string): string | n
   return from === null ? null : `${from}/${given}`;
 }
 
+const accessNames = ['O_RDONLY', 'O_WRONLY', 'O_RDWR', 'O_ACCMODE'] as const;
+
+function beginOpen(served: Served, path: string, access: number): void {
+  served.begin('open', served.traced ? plainText(`"${path}", ${accessNames[access]}`) : null);
+}
+
 function openPath(served: Served, directory: number, address: number, flags: number): number {
   const { calls, kernel, tree } = served;
   const given = pathAt(calls.thread, address);
@@ -315,6 +357,7 @@ function openPath(served: Served, directory: number, address: number, flags: num
     // Linux reads what is only bytes, and answers an O_CREAT that must not find the file.
     if ((flags & Flag.EXCL) !== 0 || (found.attribute.constant === true && access === OpenFlags.O_RDONLY)) return PROCEED;
     const { caller } = served;
+    beginOpen(served, found.path, access);
     const file = new OpenFile({ kind: 'attribute', attribute: tree!.openAttribute(found, flags, caller.process) });
     file.access = access;
     return caller.open(file, access, closeOnExec);
@@ -325,6 +368,7 @@ function openPath(served: Served, directory: number, address: number, flags: num
   const node = found?.path ?? plainPath(whole);
   if (!NODES.test(node)) return PROCEED;
   const { caller } = served;
+  beginOpen(served, node, access);
   return caller.open(kernel.openPath(node, caller.process, access), access, closeOnExec);
 }
 

@@ -48,6 +48,8 @@ export type FileBody =
 
 /** A file of sysfs: a value, or `config`. */
 export interface AttributeFile {
+  /** Without the links on the way there. */
+  readonly path: string;
   /** The bytes to read, as they were at open. */
   readonly content: Uint8Array;
   /** @returns the count of bytes, 0 at the end */

@@ -10,6 +10,7 @@
 import { Errno, VfioError } from '../base/errno.ts';
 import { textOf } from '../base/foreign.ts';
 import type { Process } from '../engine/dma/process.ts';
+import type { FaultPlan } from '../engine/fault-plan.ts';
 import type { EventSource } from '../events/source.ts';
 import type { Caller } from './caller.ts';
 import { EventCounter } from './event-counter.ts';
@@ -21,7 +22,7 @@ import { ByteBuffer, type IoctlArgument } from './user-buffer.ts';
 
 /** The kernel behind a process; `KernelDoor` is one. */
 export interface Kernel {
-  readonly context: { readonly events: EventSource };
+  readonly context: { readonly events: EventSource; readonly faults: FaultPlan };
   /** open(2) of a path. @throws VfioError ENOENT; the errno of the file's own open */
   openPath(path: string, process: Process, access: number): OpenFile;
   /** Called for every errno that goes back to a process. */

@@ -64,7 +64,7 @@ int main(int argc, char **argv) {
   printf("viable %d\n", (int)status.flags);
   said("SET_CONTAINER", ioctl(group, VFIO_GROUP_SET_CONTAINER, &container));
   said("SET_IOMMU", ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU));
-  device = said("GET_DEVICE_FD", ioctl(group, VFIO_GROUP_GET_DEVICE_FD, "0000:00:04.0"));
+  device = said("GET_DEVICE_FD", ioctl(group, VFIO_GROUP_GET_DEVICE_FD, argc > 2 ? argv[2] : "0000:00:04.0"));
   struct vfio_region_info info = {.argsz = sizeof info, .index = VFIO_PCI_BAR0_REGION_INDEX};
   said("REGION_INFO", ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &info));
   bar = info.offset;

@@ -26,7 +26,7 @@ function stateOf(pid: number): string {
 
 it.skipIf(compiler === null || !isRoot)('an ordinary user has the same answers as root', () => {
   chmodSync(folder, 0o755);
-  const command = [...vfio, 'exec', '--device', 'edu', '--', compiled('asks'), '/dev/vfio/0'];
+  const command = [...vfio, 'exec', '--device', 'edu', '--', compiled('asks'), '/dev/vfio/1', '0000:01:00.0'];
   const root = run(...command);
   expect(root.lines).toContain('interrupts 1');
   expect(run(...nobody, ...command)).toEqual(root);
@@ -34,7 +34,7 @@ it.skipIf(compiler === null || !isRoot)('an ordinary user has the same answers a
 
 it.skipIf(compiler === null || !isRoot)('a program that becomes another user loses the nodes, and keeps its descriptors', () => {
   chmodSync(folder, 0o755);
-  const { lines } = run(...vfio, 'exec', '--device', 'edu', '--', ...nobody, compiled('asks'), '/dev/vfio/0');
+  const { lines } = run(...vfio, 'exec', '--device', 'edu', '--', ...nobody, compiled('asks'), '/dev/vfio/1', '0000:01:00.0');
   expect(lines.slice(0, 4)).toEqual(['container ok', 'version 0', 'group EACCES', 'bad pointer EBADF']);
 });
 

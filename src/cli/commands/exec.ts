@@ -1,5 +1,7 @@
 import type { CommandSpec } from '../command.ts';
-import { machineFile, oneOf, servable } from '../values.ts';
+import { eventNote, eventOptions } from '../event-options.ts';
+import { fault } from '../fail-option.ts';
+import { file, machineFile, oneOf, servable } from '../values.ts';
 
 export const exec: CommandSpec = {
   name: 'exec',
@@ -21,12 +23,36 @@ export const exec: CommandSpec = {
       help: 'how the program reaches mapped BARs: trap each access to registers (by ptrace), poll the doorbells of devices that have mapped ones (nvme,doorbells=mapped) and trap the rest, or rw: BARs can be read and written but not mapped. Default: trap',
       kind: oneOf(['trap', 'poll', 'rw']),
     },
+    { flags: '-t, --trace', help: 'print each system call on a file of VFIO, with the rule that refused it' },
+    { flags: '-o, --output <file>', help: 'write the lines of --trace into the file. Default: standard error', kind: file() },
+    {
+      flags: '--fail <call:n:errno>',
+      help: 'the call with that name fails with errno, the n-th time that the program makes it: VFIO_IOMMU_MAP_DMA:3:ENOMEM. Default of n: 1',
+      kind: fault,
+      repeats: true,
+    },
+    {
+      flags: '--no-sysfs',
+      help: "the program sees this computer's own /sys and /dev; it can open /dev/vfio and /dev/iommu all the same. Needs no user namespace",
+    },
+    ...eventOptions,
+    {
+      flags: '--record <file>',
+      help: 'write accesses to registers, and mappings of memory, into the file, a line of JSON each (docs/events.md)',
+      kind: file(),
+    },
   ],
   notes: [
-    'The program opens /dev/vfio and /dev/iommu as on a machine that has the devices. It may be linked statically or dynamically, and start others, which have the devices, too.',
+    'The program opens /dev/vfio and /dev/iommu, and finds the devices in /sys, as on a machine that has them: 0000:01:00.0, 0000:02:00.0 and so on, each in a group of its own, under vfio-pci. It may be linked statically or dynamically, and start others, which have the devices, too.',
     'The exit status is that of the program, or 128 and the number of the signal that ended it.',
+    eventNote,
     'This is no security boundary: the program runs with your rights.',
   ],
-  examples: ['vfio exec --device edu -- ./my-program', 'vfio exec --machine examples/machines/sriov.yaml -- ./my-program'],
+  examples: [
+    'vfio exec --device nvme,image=disk.img -- lspci -v',
+    'vfio exec --device ./card.ts --trace -- ./my-program',
+    'vfio exec --machine examples/machines/sriov.yaml -- sh',
+    'vfio exec --device edu --fail MAP_DMA:2:ENOMEM -- ./my-program',
+  ],
   run: async () => (await import('../exec/exec.ts')).execProgram,
 };

@@ -1,47 +1,69 @@
 /** `vfio exec`: a program on a machine, until it ends. */
 import { type BarAccess, startOn } from '../../api/exec.ts';
+import { machineOfModels } from '../../api/exec-machine.ts';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
 import { importMachine } from '../../api/machine.ts';
-import { loadModel, machineAround, startMachine } from '../../api/simulation.ts';
+import { loadModel } from '../../api/simulation.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { FaultPlan } from '../../engine/fault-plan.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import { EventStream } from '../../events/stream.ts';
 import type { CommandContext } from '../command.ts';
+import type { EventsOptions } from '../event-options.ts';
+import { writeEventFiles } from '../events/event-files.ts';
+import type { Fault } from '../fail-option.ts';
 import { modelAddress } from '../serve/model-address.ts';
 import { logTo } from '../serve/serve-options.ts';
+import { stepNamed } from './call-names.ts';
+import { traceCalls } from './trace-calls.ts';
 
-export interface ExecOptions {
+export interface ExecOptions extends EventsOptions {
   readonly device?: readonly string[];
   readonly machine?: string;
   readonly bars?: BarAccess;
+  readonly trace?: boolean;
+  readonly output?: string;
+  readonly fail?: readonly Fault[];
+  readonly record?: string;
+  /** False with --no-sysfs. */
+  readonly sysfs?: boolean;
 }
 
 export async function execProgram({ terminal }: CommandContext, options: ExecOptions, program: string, args: string[]): Promise<number> {
+  const { bars, trace = false, output, fail = [], record, sysfs = true } = options;
+  if (output !== undefined && !trace) throw new VfioError('EINVAL', '--output is the file of --trace', { fix: 'Give --trace, too.' });
   using undo = new Cleanup();
   const events = undo.use(new EventStream({ log: logTo(terminal) }));
+  undo.use(writeEventFiles(events, options, terminal, { record, stdoutHas: 'the program' }));
+  if (trace) undo.use(traceCalls(events, output, terminal));
   undo.use(surviveForeignCode(events));
-  const machine = await machineFor(options, events, undo);
-  const running = undo.use(startOn(machine, [program, ...args], { ...(options.bars === undefined ? {} : { bars: options.bars }) }));
+  const faults = new FaultPlan();
+  for (const { call, errno, skip } of fail) faults.failNext(stepNamed(call), errno, skip);
+  const machine = await machineFor(options, { events, faults }, undo);
+  const running = undo.use(startOn(machine, [program, ...args], { sysfs, ...(bars === undefined ? {} : { bars }) }));
   undo.use(signalsFor(running.program));
   return await running.status;
 }
 
 /** The nodes of groups are the user's, as a udev rule would make them. */
-async function machineFor(options: ExecOptions, events: EventStream, undo: Cleanup): Promise<Machine> {
+async function machineFor(
+  { device = [], machine }: ExecOptions,
+  parts: { readonly events: EventStream; readonly faults: FaultPlan },
+  undo: Cleanup,
+): Promise<Machine> {
   const nodeOwner = process.getuid!();
-  if (options.machine !== undefined) return undo.use(await importMachine(options.machine, { events, nodeOwner }));
-  const [device, ...others] = options.device ?? [];
-  if (device === undefined) {
+  if (machine !== undefined) return undo.use(await importMachine(machine, { ...parts, nodeOwner }));
+  if (device.length === 0) {
     throw new VfioError('EINVAL', 'there is no device for the program', {
       fix: 'Give --device edu, --device ./card.ts, or --machine FILE.',
     });
   }
-  if (others.length > 0)
-    throw new VfioError('EINVAL', 'there is one device without a machine file', { fix: 'Declare all of them in a machine file.' });
-  const { machine, owns } = startMachine(machineAround(await loadModel(modelAddress(device))), { events, nodeOwner });
-  undo.use(owns);
-  return machine;
+  const models = [];
+  for (const each of device) models.push(await loadModel(modelAddress(each)));
+  const made = machineOfModels(models, { ...parts, nodeOwner });
+  undo.use(made.owns);
+  return made.machine;
 }
 
 /** Ctrl-C reaches the program by the terminal; signals to this process alone are handed on. */
