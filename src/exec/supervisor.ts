@@ -15,8 +15,9 @@ import { startTime } from '../sys/process-identity.ts';
 import { callNumbers } from './call-numbers.ts';
 import { OpenFiles } from './open-files.ts';
 import { type Programs, RealProcess } from './real-process.ts';
+import { LATER, PROCEED, type Served } from './served.ts';
 import type { SysfsTree } from './sysfs/sysfs-tree.ts';
-import { LATER, PROCEED, type Served, serving } from './system-calls.ts';
+import { serving } from './system-calls.ts';
 import type { CallText } from './trace/call-text.ts';
 import { type BarAccess, MappedBars } from './trap/mapped-bars.ts';
 

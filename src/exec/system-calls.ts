@@ -3,53 +3,17 @@
  * each is served. One row for each.
  */
 import { Errno, VfioError } from '../base/errno.ts';
-import { OpenFile } from '../ioctl/file-table.ts';
-import { OpenFlags } from '../ioctl/posix.ts';
+import type { OpenFile } from '../ioctl/file-table.ts';
 import { ioctlOf, preadOf, pwriteOf, readOf, writeOf } from '../ioctl/system-calls.ts';
-import type { Kernel } from '../ioctl/user-process.ts';
-import type { NotifiedCalls } from '../sys/notified-calls.ts';
-import { directoryOf, readFrom } from '../sys/other-process.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
-import { plainPath } from '../sys/program-files.ts';
 import type { CallName } from './call-numbers.ts';
 import type { ArgumentTest, FilterRow } from './filter.ts';
+import { creat, open, openat, openat2 } from './open-calls.ts';
 import { RealBuffer } from './real-memory.ts';
 import type { RealProcess } from './real-process.ts';
-import type { SysfsTree } from './sysfs/sysfs-tree.ts';
-import { type CallText, fileText, ioctlText, plainText } from './trace/call-text.ts';
+import { PROCEED, type Served } from './served.ts';
+import { fileText, ioctlText, plainText } from './trace/call-text.ts';
 import { requestOf } from './trace/requests.ts';
-import type { MappedBars } from './trap/mapped-bars.ts';
-
-/** The result of a call that Linux carries out itself. No call returns it. */
-export const PROCEED = -(2 ** 30);
-/** The result of a call that is answered later. */
-export const LATER = -(2 ** 30) - 1;
-
-/** The present call, for its row. */
-export interface Served {
-  readonly calls: NotifiedCalls;
-  readonly kernel: Kernel;
-  /** The machine's files in /sys and /dev; null when programs see the computer's own. */
-  readonly tree: SysfsTree | null;
-  /** Whether calls are reported: `begin` gets their arguments in words then. */
-  readonly traced: boolean;
-  /**
-   * The present call concerns VFIO. Nothing of it has happened yet.
-   *
-   * @param step its name in a plan of faults
-   * @throws VfioError the errno that the plan has for it
-   */
-  begin(step: string, text: CallText | null): void;
-  /** Answer the present call when `result` is there. @returns LATER */
-  later(result: Promise<number>): number;
-  /** @throws VfioError ESRCH */
-  readonly caller: RealProcess;
-  readonly bars: MappedBars;
-  /** The open file of VFIO behind a descriptor; null when it is none. */
-  file(fd: number): OpenFile | null;
-  /** The process that makes the call is about to execute another program. */
-  executes(): void;
-}
 
 interface Row {
   readonly call: CallName;
@@ -69,7 +33,6 @@ const MAX_RW_COUNT = 0x7fff_f000;
 const PIECE = 2 ** 20;
 /** linux/uio.h, UIO_MAXIOV */
 const VECTORS_MAX = 1024;
-const PATH_MAX = 4096;
 const ESPIPE = -29;
 /** VFIO and iommufd use the type ';' (linux/vfio.h, linux/iommufd.h). */
 const VFIO_TYPE = 0x3b00;
@@ -304,89 +267,6 @@ function mmap(served: Served): number {
     addDescriptor: (lent: OwnedFd) => calls.addDescriptor(lent, -1, true),
   };
   return bars.map(request, file) ? PROCEED : -Errno.ENOMEM;
-}
-
-const path = Buffer.alloc(PATH_MAX);
-
-/** The path at an address of the caller; null: not readable, which Linux answers. */
-function pathAt(thread: number, address: number): string | null {
-  for (const size of [256, PATH_MAX]) {
-    const got = readFrom(thread, address, path, 0, size);
-    const end = path.indexOf(0);
-    if (end >= 0 && end < got) return path.toString('latin1', 0, end);
-    if (got < size) return null;
-  }
-  return null;
-}
-
-/** Nodes that the kernel's door has. */
-const NODES = /^\/dev\/(vfio\/|iommu$)/;
-
-/** linux/fcntl.h: x86-64 and arm64 differ in the last two. */
-const Flag = {
-  CREAT: 0o100,
-  EXCL: 0o200,
-  PATH: 0o10000000,
-  ...(process.arch === 'arm64' ? { DIRECTORY: 0o40000, NOFOLLOW: 0o100000 } : { DIRECTORY: 0o200000, NOFOLLOW: 0o400000 }),
-};
-
-/** The path that the program means, from the root; null: it means none that is ours. */
-function wholePath(thread: number, directory: number, given: string): string | null {
-  if (given === '') return null;
-  if (given.startsWith('/')) return given;
-  const from = directoryOf(thread, directory === AT_FDCWD ? 'cwd' : directory);
-  return from === null ? null : `${from}/${given}`;
-}
-
-const accessNames = ['O_RDONLY', 'O_WRONLY', 'O_RDWR', 'O_ACCMODE'] as const;
-
-function beginOpen(served: Served, path: string, access: number): void {
-  served.begin('open', served.traced ? plainText(`"${path}", ${accessNames[access]}`) : null);
-}
-
-function openPath(served: Served, directory: number, address: number, flags: number): number {
-  const { calls, kernel, tree } = served;
-  const given = pathAt(calls.thread, address);
-  if (given === null || (flags & (Flag.PATH | Flag.DIRECTORY)) !== 0) return PROCEED;
-  const whole = wholePath(calls.thread, directory, given);
-  if (whole === null) return PROCEED;
-  const found = tree?.lookup(whole, (flags & Flag.NOFOLLOW) === 0) ?? null;
-  const access = flags & OpenFlags.O_ACCMODE;
-  const closeOnExec = (flags & OpenFlags.O_CLOEXEC) !== 0;
-  if (found?.kind === 'attribute') {
-    // Linux reads what is only bytes, and answers an O_CREAT that must not find the file.
-    if ((flags & Flag.EXCL) !== 0 || (found.attribute.constant === true && access === OpenFlags.O_RDONLY)) return PROCEED;
-    const { caller } = served;
-    beginOpen(served, found.path, access);
-    const file = new OpenFile({ kind: 'attribute', attribute: tree!.openAttribute(found, flags, caller.process) });
-    file.access = access;
-    return caller.open(file, access, closeOnExec);
-  }
-  if (found === null && (flags & Flag.CREAT) !== 0 && tree?.refusesNew(whole) === true) {
-    throw new VfioError('EACCES', `${whole.slice(0, 128)} is not there, and no files are made in its directory`);
-  }
-  const node = found?.path ?? plainPath(whole);
-  if (!NODES.test(node)) return PROCEED;
-  const { caller } = served;
-  beginOpen(served, node, access);
-  return caller.open(kernel.openPath(node, caller.process, access), access, closeOnExec);
-}
-
-const open = (served: Served): number => openPath(served, AT_FDCWD, served.calls.argument(0), served.calls.unsigned(1));
-const creat = (served: Served): number => openPath(served, AT_FDCWD, served.calls.argument(0), OpenFlags.O_WRONLY | Flag.CREAT);
-
-function openAt(served: Served, flags: number): number {
-  return openPath(served, served.calls.int(0), served.calls.argument(1), flags);
-}
-
-const openat = (served: Served): number => openAt(served, served.calls.unsigned(2));
-
-/** struct open_how begins with the flags, 64 bits. */
-function openat2(served: Served): number {
-  const how = new Uint8Array(8);
-  const { calls } = served;
-  if (readFrom(calls.thread, calls.argument(2), how) < 8) return PROCEED;
-  return openAt(served, new DataView(how.buffer).getUint32(0, true));
 }
 
 /** Mappings for DMA do not lead into the memory of the next program. */
