@@ -4,11 +4,11 @@
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { hasKernel } from '../src/api/linux/kernel-file.ts';
+import { findKernel, hasKernel } from '../src/api/linux/kernel-file.ts';
 import { main } from '../src/cli/main.ts';
 import { Facts } from './guest/facts.ts';
 import { recordingTerminal } from './kit/recording-terminal.ts';
@@ -54,6 +54,32 @@ describe.skipIf(!present)('a booted Linux', () => {
     expect([status, stdout]).toEqual([7, 'to us\nchanged\nLinux\n']);
     expect(stderr.split('\n')).toContain('wrong');
     expect(existsSync(join(place, 'file'))).toBe(false);
+  });
+
+  it.skipIf(process.getuid!() !== 0)('boots for an ordinary user', () => {
+    const kernel = join(folder, 'kernel');
+    copyFileSync(findKernel(), kernel);
+    chmodSync(folder, 0o755);
+    chmodSync(kernel, 0o755);
+    const vfio = join(import.meta.dirname, '../bin/vfio.js');
+    const script = 'id -u; mount -t tmpfs none /mnt && echo mounted; ls /dev/nvme0n1';
+    const { stdout, stderr } = spawnSync(
+      'setpriv',
+      [
+        ...['--reuid', '65534', '--regid', '65534', '--clear-groups'],
+        process.execPath,
+        vfio,
+        'linux',
+        '--kernel',
+        kernel,
+        '--',
+        'sh',
+        '-c',
+        script,
+      ],
+      { encoding: 'utf8', timeout: 120_000, env: { ...process.env, HOME: folder } },
+    );
+    expect([stdout, trouble(stderr)]).toEqual(['0\nmounted\n/dev/nvme0n1\n', []]);
   });
 
   it('writes into a directory that is shared', async () => {

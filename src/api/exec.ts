@@ -14,6 +14,11 @@ export interface ExecOptions extends KernelDoorOptions {
   /** Default: this process's. */
   readonly environment?: NodeJS.ProcessEnv;
   /**
+   * Bytes that each program may map for DMA, Infinity for no limit. Default: its RLIMIT_MEMLOCK, as
+   * Linux has it, though this machine locks no memory.
+   */
+  readonly memlock?: number;
+  /**
    * False: the program sees the computer's own /sys and /dev, and opens of /dev/vfio and /dev/iommu
    * are the machine's all the same. That needs no user namespace. Default: true.
    */
@@ -52,6 +57,7 @@ export function startOn(machine: Machine, command: readonly string[], options: E
     tree,
     region0: firstRegionSize(machine),
     bars,
+    memlock: options.memlock,
     ...(environment === undefined ? {} : { environment }),
   });
   const owns = undo.move();

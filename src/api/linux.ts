@@ -128,7 +128,8 @@ export function startLinux(machine: Machine, command: readonly string[], options
     ...(options.kernelWords ?? []),
     ...folder.kernelWords,
   ];
-  const running = startOn(machine, words, options);
+  // The guest maps all of its memory, of which nothing is locked.
+  const running = startOn(machine, words, { memlock: Number.POSITIVE_INFINITY, ...options });
   // A process of the guest that starts while the kernel dies has no parent that would end it.
   const namespace = mountNamespace(running.program.pid);
   void running.exited.then(() => namespace !== null && killNamespace(namespace));

@@ -18,6 +18,8 @@ export interface ProgramOptions {
   readonly environment?: NodeJS.ProcessEnv;
   /** The machine's files in /sys and /dev; null: the program sees the computer's own. */
   readonly tree: SysfsTree | null;
+  /** As `SupervisorOptions`. */
+  readonly memlock?: number | undefined;
   /** Bytes of the largest region 0 of any function. */
   readonly region0: number;
   readonly bars: BarAccess;
@@ -41,7 +43,10 @@ const OWN_NUMBERS = 256;
 const CONFIG_BYTES = 4096;
 
 /** @throws VfioError ENOENT, EACCES; ENOSYS on a processor that is not known; as `launch` */
-export function startProgram(kernel: Kernel, { command, environment = process.env, tree, region0, bars }: ProgramOptions): RunningProgram {
+export function startProgram(
+  kernel: Kernel,
+  { command, environment = process.env, tree, region0, bars, memlock }: ProgramOptions,
+): RunningProgram {
   const numbers = callNumbers[process.arch];
   if (numbers === undefined)
     throw new VfioError('ENOSYS', `vfio exec knows no system calls of the processor ${process.arch}, only of x64 and arm64`);
@@ -58,7 +63,7 @@ export function startProgram(kernel: Kernel, { command, environment = process.en
   const left = new Promise<void>((settle) => {
     gone = settle;
   });
-  const supervisor = new Supervisor(new NotifiedCalls(listener), kernel, { firstDescriptor, tree, bars }, () => gone());
+  const supervisor = new Supervisor(new NotifiedCalls(listener), kernel, { firstDescriptor, tree, bars, memlock }, () => gone());
   const exited = new Promise<number>((settle) => program.onEnd(settle));
   const status = Promise.all([exited, left]).then(([first]) => first);
   return {

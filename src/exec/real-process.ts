@@ -27,6 +27,8 @@ export interface Programs {
   readonly firstDescriptor: number;
   /** The parts of BARs that programs can map. */
   readonly mappable: MappableParts;
+  /** Bytes that each may map, in place of its RLIMIT_MEMLOCK; undefined: that one. */
+  readonly memlock: number | undefined;
 }
 
 const PAGE = 4096;
@@ -61,13 +63,13 @@ export class RealProcess implements Caller, Descriptors, Disposable {
     using undo = new Cleanup();
     this.#handle = undo.use(new ProcessHandle(pid));
     this.#pages = undo.use(new RealPages(this.#handle, programs.pages, () => this.#refresh()));
-    const { name, uid, capabilities, memlockLimit, lockedBytes } = readProcess(pid);
+    const { name, uid, capabilities, lockedBytes, ...limits } = readProcess(pid);
     this.process = new Process({
       pid,
       uid,
       name,
       capabilities,
-      memlockLimit,
+      memlockLimit: programs.memlock ?? limits.memlockLimit,
       lockedBytes,
       pages: this.#pages,
       mappable: programs.mappable,
@@ -160,7 +162,7 @@ export class RealProcess implements Caller, Descriptors, Disposable {
   /** Limits and capabilities may have changed since. */
   #refresh(): void {
     const { memlock, capabilities } = this.#handle.limits();
-    this.process.memlockLimit = memlock;
+    this.process.memlockLimit = this.#programs.memlock ?? memlock;
     if (capabilities === this.#capabilities) return;
     this.#capabilities = capabilities;
     this.process.capabilities.clear();

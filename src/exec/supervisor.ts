@@ -35,6 +35,8 @@ interface Thread {
 export interface SupervisorOptions {
   /** Descriptors of VFIO files get numbers from here on. */
   readonly firstDescriptor: number;
+  /** Bytes that each process may map, in place of its RLIMIT_MEMLOCK. */
+  readonly memlock?: number | undefined;
   /** The machine's files in /sys and /dev; null when programs see the computer's own. */
   readonly tree: SysfsTree | null;
   /** How programs reach BARs. */
@@ -79,6 +81,7 @@ export class Supervisor implements Served, Disposable {
       pages: this.#pages,
       firstDescriptor: options.firstDescriptor,
       mappable: options.bars === 'rw' ? 'none' : 'all',
+      memlock: options.memlock,
     };
     const { numbers } = callNumbers[process.arch]!;
     const table: (((supervisor: Served) => number) | undefined)[] = [];

@@ -40,11 +40,14 @@ export class BootFolder implements Disposable {
 
   /** Words of the kernel's command line: its first process. They are the last ones. */
   get kernelWords(): readonly string[] {
+    // In the guest of an ordinary user, no file belongs to root: mount(8), which
+    // has the set-user-ID bit, would run as another user.
+    const plain = process.geteuid!() === 0 ? '' : `command -v setpriv >/dev/null && n='setpriv --no-new-privs'; `;
     return [
       'init=/bin/sh',
       '--',
       '-c',
-      `"mkdir ${MOUNTED} && mount -t hostfs none ${MOUNTED} -o ${this.path} && exec /bin/sh ${MOUNTED}/init"`,
+      `"${plain}mkdir ${MOUNTED} && $n mount -t hostfs none ${MOUNTED} -o ${this.path} && exec $n /bin/sh ${MOUNTED}/init"`,
     ];
   }
 
