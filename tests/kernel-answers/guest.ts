@@ -9,6 +9,7 @@ import type { EngineParams } from '../../src/engine/context.ts';
 import { Process } from '../../src/engine/dma/process.ts';
 import { type LinuxVersion, NEWEST_LINUX } from '../../src/engine/linux-version.ts';
 import { Machine } from '../../src/engine/machine/machine.ts';
+import type { IommuSpec } from '../../src/engine/machine/machine-spec.ts';
 import { KernelDoor, type KernelDoorOptions } from '../../src/ioctl/kernel-door.ts';
 import { cString } from '../../src/ioctl/user-buffer.ts';
 import type { UserProcess } from '../../src/ioctl/user-process.ts';
@@ -70,6 +71,7 @@ const memoryCard: DeviceModel = {
 export interface GuestOptions {
   readonly linux?: LinuxVersion;
   readonly params?: Partial<EngineParams>;
+  readonly iommu?: IommuSpec;
   readonly onRefusal?: KernelDoorOptions['onRefusal'];
 }
 
@@ -80,11 +82,12 @@ export class Guest implements Disposable {
   /** Everything that was logged as an error: bugs of ours. */
   readonly errors: string[] = [];
 
-  constructor({ linux = NEWEST_LINUX, params = {}, onRefusal }: GuestOptions = {}) {
+  constructor({ linux = NEWEST_LINUX, params = {}, iommu = {}, onRefusal }: GuestOptions = {}) {
     const log: Logger = { log: (level, message) => void (level === 'error' && this.errors.push(message)) };
     this.machine = new Machine(
       {
         name: 'guest',
+        iommu,
         memoryBase: 0xfde0_0000,
         devices: [
           { at: '03.0', kind: 'root-port', bus: 2, devices: [{ at: '00.0', model: nvme, driver: 'vfio-pci' }] },

@@ -17,6 +17,7 @@ import { HwptQuestions } from './iommufd/ask-hwpt.ts';
 import { IoasQuestions } from './iommufd/ask-ioas.ts';
 import { LifeQuestions } from './iommufd/ask-life.ts';
 import { MapFileQuestions } from './iommufd/ask-mapfile.ts';
+import { NoIommuQuestions } from './iommufd/ask-noiommu.ts';
 import { OptionQuestions } from './iommufd/ask-opt.ts';
 import { TwoDeviceQuestions } from './iommufd/ask-pt.ts';
 import { SizesQuestions } from './iommufd/ask-sizes.ts';
@@ -29,6 +30,8 @@ interface Replay {
   readonly bdf?: string;
   /** Default: 7.3. */
   readonly linux?: LinuxVersion;
+  /** In a guest without an IOMMU, with `unsafeNoIommu`. */
+  readonly noIommu?: true;
   /** The asking process is an ordinary user. */
   readonly unprivileged?: true;
 }
@@ -51,6 +54,8 @@ const replays: readonly Replay[] = [
   { file: 'iommufd-limits.txt', Questions: LimitQuestions },
   { file: 'iommufd-many.txt', Questions: ManyQuestions },
   { file: 'iommufd-process.txt', Questions: ProcessQuestions },
+  { file: 'iommufd-noiommu-edu.txt', Questions: NoIommuQuestions, noIommu: true },
+  { file: 'iommufd-noiommu-hwpt.txt', Questions: HwptQuestions, noIommu: true },
   { file: 'iommufd-user.txt', Questions: UserQuestions, unprivileged: true },
 ];
 
@@ -64,13 +69,21 @@ const notAsked: readonly RegExp[] = [
   /^O_NONBLOCK /,
   /^(?:seal|get seals|ftruncate|hugetlb|MAP_FILE hugetlb)/,
   /^ {2}VmPin:/,
+  // A program that ran in the guest beside the asking one.
+  /^64$/,
   /^ {2}(?:pos|flags|mnt_id|ino|eventfd-[a-z]+|size|count|exp_name|name):[\t ]/,
 ];
 
 /**
- * The address that the kernel picks for more than one page depends on the physical pages it has.
+ * Without what depends on the guest's physical pages: where they are, how many lie behind each
+ * other, and so the address that the kernel picks for more than one page.
  */
-const withoutPick = (line: string) => line.replace(/^(IOAS_MAP pick (?:48 pages|4 MiB) -> 0) \[32\]=0x[0-9a-f]+$/, '$1 [32]=PICKED');
+function withoutPages(line: string): string {
+  return line
+    .replace(/^(IOAS_MAP pick (?:48 pages|4 MiB) -> 0) \[32\]=0x[0-9a-f]+$/, '$1 [32]=PICKED')
+    .replace(/^((?:NOIOMMU_)?GET_PA.* -> 0)(?: \[24\]=0x[0-9a-f]+)? \[32\]=0x[0-9a-f]+$/, '$1 [32]=PHYSICAL')
+    .replace(/(pa nonzero 1, len out) 0x[0-9a-f]+/, '$1 LENGTH');
+}
 
 /** The kernel's lines, without its log and without what is not asked. */
 function kernelLines(linux: LinuxVersion, file: string): string[] {
@@ -81,13 +94,13 @@ function kernelLines(linux: LinuxVersion, file: string): string[] {
     .split('\n')
     .filter((line) => !notAsked.some((pattern) => pattern.test(line)))
     .map((line) => line.replace(/^(fdinfo of .*): link ".*"$/, '$1').replace(/made in [0-9.]+ s/, 'made in SECONDS s'))
-    .map(withoutPick);
+    .map(withoutPages);
 }
 
-function answers({ Questions, unprivileged, linux = NEWEST_LINUX, bdf = EDU }: Replay): string[] {
-  using guest = new Guest({ linux });
+function answers({ Questions, unprivileged, linux = NEWEST_LINUX, bdf = EDU, noIommu }: Replay): string[] {
+  using guest = new Guest({ linux, ...(noIommu === true ? { iommu: { kind: 'none' }, params: { unsafeNoIommu: true } } : {}) });
   const { machine } = guest;
-  const node = (bdf: string) => `/dev/vfio/devices/vfio${machine.function(bdf).vfioIndex}`;
+  const node = (at: string) => `/dev/vfio/devices/${noIommu === true ? 'noiommu-' : ''}vfio${machine.function(at).vfioIndex}`;
   const { user, clock, groupPath } = guest.subject(bdf, unprivileged === true ? 1000 : 0);
   const giveNodes = () => {
     for (const path of [node(bdf), '/dev/iommu']) machine.chownNode(path, 1000);
@@ -101,11 +114,12 @@ function answers({ Questions, unprivileged, linux = NEWEST_LINUX, bdf = EDU }: R
     bugs: guest.errors,
     areas: user.memory.areas,
     locked: user.process.lockedBytes,
-    group: [group!.file, group!.owner, group!.domain],
+    // Without an IOMMU a device that no user has reaches all memory.
+    group: [group!.file, group!.owner, noIommu === true ? null : group!.domain],
     open: vfio!.openCount,
   };
   expect(left).toEqual({ bugs: [], areas: 0, locked: 0, group: [null, null, null], open: 0 });
-  return questions.lines.map(withoutPick);
+  return questions.lines.map(withoutPages);
 }
 
 const count = { compared: 0, equal: 0 };
