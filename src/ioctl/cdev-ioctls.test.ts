@@ -169,7 +169,7 @@ describe('B.5 cdev', () => {
     expect(bind(next)).toBe('device 1');
   });
 
-  it('S2-22 its fdinfo names the device in sysfs, as that of a file of its group does', () => {
+  it('B.7 fdinfo S2-22 names the device in sysfs, as that of a file of its group does', () => {
     const [edu, nvme] = [openCdev(), guest.open(NVME)];
     expect([fdinfoOf(user.files.get(edu)), fdinfoOf(nvme.user.files.get(nvme.device)), fdinfoOf(user.files.get(iommufd))]).toEqual([
       'vfio-device-syspath: /sys/devices/pci0000:00/0000:00:04.0\n',

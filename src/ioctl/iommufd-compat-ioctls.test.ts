@@ -92,7 +92,7 @@ describe('B.5 compat', () => {
     ]);
   });
 
-  it('a group in it makes that IOAS, and opens its device before SET_IOMMU', () => {
+  it('B.4 SET_CONTAINER iommufd: a group in it makes that IOAS, and opens its device before SET_IOMMU', () => {
     const group = openGroup();
     const status = bytesOf(GroupStatus, { argsz: 8 });
     expect([getDevice(group), setContainer(group), setContainer(group), vfioIoas(VfioIoasOp.GET)]).toEqual([

@@ -2,8 +2,10 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { CARD, EDU, Guest, type Opened } from '../../tests/kernel-answers/guest.ts';
 import { bytesOf, fdBytes, said, viewOf } from '../../tests/kit/ioctl-bytes.ts';
+import { IommufdCommand } from '../abi/iommufd.ts';
+import { IommuIoasAlloc, IommuIoasMap } from '../abi/iommufd-structs.ts';
 import { ContainerIoctl, DeviceIoctl, DmaUnmapFlags, GroupIoctl, IrqSetFlags, REGION_OFFSET_STEP } from '../abi/vfio.ts';
-import { IommuType1DmaMap, IommuType1DmaUnmap, IrqSet } from '../abi/vfio-structs.ts';
+import { DeviceAttachIommufdPt, DeviceBindIommufd, IommuType1DmaMap, IommuType1DmaUnmap, IrqSet } from '../abi/vfio-structs.ts';
 import { MapFlags, Prot } from './posix.ts';
 import { cString } from './user-buffer.ts';
 import type { UserProcess } from './user-process.ts';
@@ -82,6 +84,42 @@ describe('a descriptor in another process', () => {
 
     user.exit();
     expect([used(), user.process.lockedBytes]).toEqual([[0, false, false], 0]);
+  });
+
+  it('S2-01 an iommufd and a bound device go to an unprivileged user, who maps and attaches, and pays for its memory', () => {
+    broker.user.exit();
+    const opener = guest.subject(EDU).user;
+    const user = guest.unprivileged();
+    const node = `/dev/vfio/devices/vfio${guest.machine.function(EDU).vfioIndex}`;
+    expect([said(user.open(node)), said(user.open('/dev/iommu'))]).toEqual(['EACCES', 'EACCES']);
+    const [own, cdev] = [opener.open('/dev/iommu'), opener.open(node)];
+    expect(said(opener.ioctl(cdev, DeviceIoctl.BIND_IOMMUFD, bytesOf(DeviceBindIommufd, { argsz: 16, flags: 0, iommufd: own })))).toBe(0);
+    const [iommufd, device] = [opener.sendFd(own, user), opener.sendFd(cdev, user)];
+    opener.exit();
+    expect(guest.machine.function(EDU).vfio!.openCount).toBe(1);
+
+    const alloc = bytesOf(IommuIoasAlloc, { size: 12 });
+    expect(said(user.ioctl(iommufd, 0x3b00 + IommufdCommand.IOAS_ALLOC, alloc))).toBe(0);
+    const ioas = IommuIoasAlloc.out_ioas_id.get(viewOf(alloc), 0);
+    const attach = bytesOf(DeviceAttachIommufdPt, { argsz: 12, flags: 0, pt_id: ioas });
+    expect(said(user.ioctl(device, DeviceIoctl.ATTACH_IOMMUFD_PT, attach))).toBe(0);
+    const mapOf = (vaddr: number, pages: number) =>
+      said(
+        user.ioctl(
+          iommufd,
+          0x3b00 + IommufdCommand.IOAS_MAP,
+          bytesOf(IommuIoasMap, { size: 40, flags: 7, ioas_id: ioas, user_va: BigInt(vaddr), length: BigInt(pages * PAGE), iova: 0x1000n }),
+        ),
+      );
+    const memory = anonymous(user, 2049);
+    // RLIMIT_MEMLOCK is 8 MiB.
+    expect([mapOf(memory, 2049), mapOf(memory, 1)]).toEqual(['ENOMEM', 0]);
+    command(user, device, 6);
+    expect(guest.machine.function(EDU).host.dma.tryWrite(0x1004n, new Uint8Array([1, 2, 3, 4]))).toBe(0);
+    expect(user.load(memory + 4, 4)).toBe(0x0403_0201);
+    user.exit();
+    expect(guest.machine.function(EDU).vfio!.openCount).toBe(0);
+    expect(guest.machine.function(EDU).group!.owner).toBe(null);
   });
 
   it('B.4 close: group, container and device stay with their opener’s exit, and go with the last descriptor, in any order', () => {

@@ -255,6 +255,27 @@ it.each([Extension.TYPE1_IOMMU, Extension.TYPE1v2_IOMMU])('S2-23 the same device
   expect(memory.windows[0]![0]).toBe(9);
 });
 
+it('S2-23 the same device over an address space of an iommufd', () => {
+  const rig = new DeviceRig();
+  rig.group.close();
+  const { machine } = rig;
+  const iommufd = machine.openIommufd();
+  const file = machine.openDevice(rig.bdf);
+  file.bind({ iommufd: () => iommufd });
+  const ioas = iommufd.allocIoas();
+  const process = Process.root({ allocate: HeapMemory.allocate });
+  const memory = HeapMemory.allocate(4096);
+  const vaddr = process.addressSpace.map(memory);
+  iommufd.map({ ioas, process, flags: 7, source: { kind: 'address', vaddr }, length: 4096n, iova: 0x1000n });
+  setCommand(file.device, MEMORY | MASTER);
+  // Until the device is attached, its DMA is blocked.
+  expect(rig.model.host.dma.tryWrite(0x1000, Uint8Array.of(9))).toBe(Dma.FAULT);
+  file.attach(ioas);
+  expect(rig.model.host.dma.tryWrite(0x1000, Uint8Array.of(9))).toBe(Dma.DONE);
+  expect(memory.windows[0]![0]).toBe(9);
+  file.close();
+});
+
 const steps = ['power', 'decode', 'reset', 'save', 'config', 'interrupts'].map((s) => `device.enable.${s}`).concat('device.open');
 
 it.each(steps)('S2-13 an open that fails at %s leaves everything as it was', (step) => {

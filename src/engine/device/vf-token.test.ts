@@ -307,7 +307,7 @@ describe('cdev', () => {
     user.exit();
   });
 
-  it('S3-28 without iommufd there is one way to show a token, and it holds for every file of the device', () => {
+  it('S3-28 each file that is opened through the group needs the token', () => {
     const { machine } = shared();
     using user = new Tenant(machine, VF0);
     user.open(TOKEN);
