@@ -4,6 +4,7 @@ import { againstLines } from './against.ts';
 import { deviceBench } from './device.ts';
 import { dmaBench } from './dma.ts';
 import { eventsBench } from './events.ts';
+import { execBench } from './exec.ts';
 import { migrationBench } from './migration.ts';
 import { nvmeBench } from './nvme.ts';
 import { fillPage } from './page.ts';
@@ -17,6 +18,7 @@ const suites: Readonly<Record<string, Suite>> = {
   dma: dmaBench,
   events: eventsBench,
   'vfio-user': vfioUserBench,
+  exec: execBench,
   nvme: nvmeBench,
   migration: migrationBench,
   scale: scaleBench,
