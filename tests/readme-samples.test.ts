@@ -65,3 +65,42 @@ it('commands that README shows for the samples name files that exist', () => {
   for (const [, file] of readme.matchAll(/(?:run |sim:)(\.?\/?examples\/[\w-]+\.ts)/g))
     expect(existsSync(join(root, file!)), file).toBe(true);
 });
+
+/** Commands of the section "Your program, without hardware", each with the lines that it prints. */
+const typed = [
+  ...(/## Your program, without hardware[\s\S]*?```console\n([\s\S]*?)^```$/m.exec(readme)?.[1] ?? '').matchAll(
+    /^\$ npx vfio (.*)\n((?:[^$].*\n)*)/gm,
+  ),
+].map((m) => ({ words: m[1]!.split(' '), lines: m[2]!.trimEnd().split('\n') }));
+
+it('README runs programs of others by three commands', () => {
+  expect(typed.map(({ words }) => words[0])).toEqual(['exec', 'exec', 'exec']);
+});
+
+it.each(typed)('vfio $words prints what README says', ({ words, lines }) => {
+  const program = words[words.indexOf('--') + 1]!;
+  if (spawnSync(program, ['--version']).error !== undefined) {
+    console.warn(`SKIPPED: there is no ${program} (Debian: pciutils, qemu-utils and qemu-block-extra)`);
+    return;
+  }
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+  try {
+    for (const { file, text } of samples) writeFileSync(join(folder, file), text);
+    const { stdout, stderr } = vfio(folder, ...words);
+    const printed = `${stdout}${stderr}`.replaceAll(/^\[pid \d+\]/gm, '[pid 4711]').split('\n');
+    if (printed.some((line) => line.includes('Unknown driver') || line.includes('Unknown protocol'))) {
+      console.warn(`SKIPPED: this ${program} has no NVMe driver`);
+      return;
+    }
+    // Each line is there, in this order; a trace has more of them.
+    let at = -1;
+    for (const line of lines) {
+      const next = printed.indexOf(line, at + 1);
+      expect(next, `${line}\nin\n${printed.join('\n')}`).toBeGreaterThan(at);
+      at = next;
+    }
+    expect(printed).toEqual(expect.arrayContaining(lines));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
