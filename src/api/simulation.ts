@@ -190,7 +190,7 @@ export function simulate(model: DeviceModel, options: SimulationOptions = {}): S
 }
 
 /** Memory that another process can share; plain memory where the addon cannot be built. */
-export function allocator(log: Logger): MemoryAllocator {
+function allocator(log: Logger): MemoryAllocator {
   try {
     addon();
     return MemfdMemory.allocate;

@@ -1,4 +1,5 @@
 import type { CommandSpec } from '../command.ts';
+import { eventNote, eventOptions } from '../event-options.ts';
 import { directory, file, integer, machineFile, servable, size } from '../values.ts';
 
 export const linux: CommandSpec = {
@@ -29,6 +30,7 @@ export const linux: CommandSpec = {
     },
     { flags: '--memory <size>', help: 'its memory, such as 1G. Default: 256M', kind: size },
     { flags: '--processors <number>', help: 'its processors. Default: 1', kind: integer(1, 16) },
+    ...eventOptions,
     { flags: '-v, --verbose', help: "print the kernel's messages, too" },
     {
       flags: '--build',
@@ -41,12 +43,14 @@ export const linux: CommandSpec = {
     'Linux takes the devices through VFIO as vfio exec gives it to a program, and drives them with its stock drivers: nvme, igb, virtio_rng, pci_endpoint_test. It needs neither root nor a virtual machine.',
     'The exit status is that of the command. Linux ends with it, and its changes of the root are gone.',
     'With a terminal the command has it. Otherwise the command reads nothing, and its output is passed on as it is.',
+    eventNote,
     'User Mode Linux knows MSI-X alone: devices with pin interrupts or MSI need a virtual machine (docs/guides/attach-to-qemu.md).',
   ],
   examples: [
     'vfio linux --build',
     'vfio linux',
     'vfio linux --device nvme,image=disk.img -- lsblk',
+    'vfio linux --device nvme --events disk.pftrace -- mkfs.ext4 /dev/nvme0n1',
     'vfio linux --device ./my-card.ts --verbose -- ls /sys/bus/pci/devices',
   ],
   run: async () => (await import('../linux/linux.ts')).bootLinux,

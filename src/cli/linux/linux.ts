@@ -1,7 +1,7 @@
 /** `vfio linux`: a Linux on a machine's devices, until its command ends. */
 import { spawnSync } from 'node:child_process';
 import { constants } from 'node:os';
-import { startDevices } from '../../api/devices-machine.ts';
+import { machineOfModels } from '../../api/exec-machine.ts';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
 import { buildKernel } from '../../api/linux/kernel-build.ts';
 import { startLinux } from '../../api/linux.ts';
@@ -12,6 +12,8 @@ import { VfioError } from '../../base/errno.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import { EventStream } from '../../events/stream.ts';
 import type { CommandContext } from '../command.ts';
+import type { EventsOptions } from '../event-options.ts';
+import { writeEventFiles } from '../events/event-files.ts';
 import { Exit } from '../exit-codes.ts';
 import { interruptible } from '../interruptible.ts';
 import { modelAddress } from '../serve/model-address.ts';
@@ -19,7 +21,7 @@ import { logTo } from '../serve/serve-options.ts';
 import type { Terminal } from '../terminal.ts';
 import { endingSignals } from '../until-stopped.ts';
 
-export interface LinuxCommandOptions {
+export interface LinuxCommandOptions extends EventsOptions {
   readonly device?: readonly string[];
   readonly machine?: string;
   readonly kernel?: string;
@@ -43,6 +45,7 @@ export async function bootLinux({ terminal }: CommandContext, options: LinuxComm
   }
   using undo = new Cleanup();
   const events = undo.use(new EventStream({ log: logTo(terminal) }));
+  undo.use(writeEventFiles(events, options, terminal, { stdoutHas: 'the command' }));
   undo.use(surviveForeignCode(events));
   const machine = await machineFor(options, events, undo);
   const { columns, rows } = process.stdout;
@@ -70,8 +73,9 @@ async function built({ err }: Terminal, source: string | undefined, signal: Abor
 async function machineFor({ device = ['nvme'], machine: file }: LinuxCommandOptions, events: EventStream, undo: Cleanup): Promise<Machine> {
   const nodeOwner = process.getuid!();
   if (file !== undefined) return undo.use(await importMachine(file, { events, nodeOwner }));
-  const models = await Promise.all(device.map((each) => loadModel(modelAddress(each))));
-  const { machine, owns } = startDevices(models, events, { nodeOwner });
+  const models = [];
+  for (const each of device) models.push(await loadModel(modelAddress(each)));
+  const { machine, owns } = machineOfModels(models, { events, nodeOwner });
   undo.use(owns);
   return machine;
 }
