@@ -50,6 +50,8 @@ export interface IommufdSubject {
   readonly cdev2: string;
   readonly groupPath: string;
   readonly bdf: string;
+  /** The device writes to memory by DMA. */
+  deviceWrites(iova: bigint): void;
   /** Root gives both nodes to the asking user. */
   giveNodes(): void;
 }
