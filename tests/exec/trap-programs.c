@@ -269,30 +269,12 @@ static int unmaps(void) {
   return 0;
 }
 
-/* Median and other costs of a load, in nanoseconds. */
-static int compare(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
-static int cost(void) {
-  enum { COUNT = 10000 };
-  static int taken[COUNT];
-  ready(getpid());
-  for (int i = 0; i < COUNT; i++) {
-    struct timespec before, after;
-    clock_gettime(CLOCK_MONOTONIC, &before);
-    (void)registers[1];
-    clock_gettime(CLOCK_MONOTONIC, &after);
-    taken[i] = (int)((after.tv_sec - before.tv_sec) * 1000000000 + after.tv_nsec - before.tv_nsec);
-  }
-  qsort(taken, COUNT, sizeof *taken, compare);
-  printf("load p50 %d p90 %d p99 %d ns\n", taken[COUNT / 2], taken[COUNT * 9 / 10], taken[COUNT * 99 / 100]);
-  return 0;
-}
-
 int main(int argc, char **argv) {
   static const struct {
     const char *name;
     int (*run)(void);
   } programs[] = {{"threads", threads}, {"forks", forks}, {"signals", signals}, {"faults", faults}, {"unknown", unknown}, {"stops", stops},
-                  {"execs", execs},     {"traced", traced}, {"unmaps", unmaps}, {"endless", endless}, {"cost", cost}};
+                  {"execs", execs},     {"traced", traced}, {"unmaps", unmaps}, {"endless", endless}};
   file = memfd_create("registers", MFD_CLOEXEC);
   registers = map(PROT_READ | PROT_WRITE, 0);
   for (size_t i = 0; argc > 1 && i < sizeof programs / sizeof *programs; i++) {

@@ -52,18 +52,21 @@ export class Tracer implements Stops, Disposable {
   readonly #files: MappedFiles;
   readonly #processes = new Map<number, TracedProcess>();
   readonly #threads = new Map<number, Traced>();
+  readonly #report: (line: string) => void;
   readonly #thread: StoppedThread;
   /** pid, code, status */
   readonly #change = new Int32Array(3);
   readonly #message = new Uint8Array(Siginfo.BYTES);
   readonly #messageView = new DataView(this.#message.buffer);
   #watching = 0;
+  #latest = 0;
   /** Stops that this turn of the event loop may still serve. */
   #left = 0;
   #turn: NodeJS.Immediate | null = null;
 
   constructor({ files, report }: TracerOptions) {
     this.#files = files;
+    this.#report = report;
     this.#thread = new StoppedThread(this.#sys, report);
   }
 
@@ -93,6 +96,8 @@ export class Tracer implements Stops, Disposable {
       this.#seizeAll(process);
     } catch (error) {
       this.#leave(process);
+      // A program seldom says more than the errno.
+      if (error instanceof VfioError) this.#report(error.fix === undefined ? error.message : `${error.message}. ${error.fix}`);
       throw error;
     }
   }
@@ -232,6 +237,8 @@ export class Tracer implements Stops, Disposable {
   /** SIGCHLD: look what has stopped or ended. */
   #changes(): void {
     this.#left = STOPS_MAX;
+    // Most often the thread that accessed registers last, at its next access.
+    if (this.#threads.has(this.#latest)) this.#take(this.#latest, true);
     while (this.#look(Wait.P_ALL, 0)) {
       if (this.#left <= 0) {
         // Everything else of this thread has its turn.
@@ -270,6 +277,7 @@ export class Tracer implements Stops, Disposable {
     const change = this.#change;
     const thread = this.#known(tid);
     if (thread === null) return false;
+    this.#latest = tid;
     while (this.#sys.waitid(Wait.P_PID, tid, Wait.STOPPED | Wait.ALL, change, spins) === 1) {
       this.#left--;
       if (!this.#stop(tid, thread, change[2]!) || this.#left <= 0) break;
