@@ -1,8 +1,9 @@
 /**
  * The memory that a program gives to devices. Memory in a shared file (a memfd, /dev/shm, huge
  * pages) is mapped here as well, and devices reach it without a copy; it stays when the program
- * unmaps it, as pinned pages do. All other memory is copied for each access, for as long as the
- * program has it mapped.
+ * unmaps it, as pinned pages do. Regions of devices that the program has mapped are reached as
+ * regions (peer-to-peer). All other memory is copied for each access, for as long as the program
+ * has it mapped.
  */
 import { Access } from '../abi/memory.ts';
 import { hex } from '../base/check.ts';
@@ -13,18 +14,26 @@ import { CopiedMemory } from '../sys/copied-memory.ts';
 import { type MappedArea, MappedAreas } from '../sys/mapped-areas.ts';
 import type { PeerFiles } from '../sys/peer-files.ts';
 import type { ProcessHandle } from '../sys/process-handle.ts';
+import type { DevicePart } from './trap/mapped-bars.ts';
+
+/** Parts of devices that programs have mapped; see `MappedBars.behind`. */
+export interface MappedDevices {
+  behind(area: MappedArea, position: number): DevicePart | undefined;
+}
 
 export class RealPages implements UserPages, Disposable {
   readonly #process: ProcessHandle;
   /** Files that programs share with devices. */
   readonly #files: PeerFiles;
   /** Of the program that the process executes now. */
+  readonly #devices: MappedDevices;
   #copied: CopiedMemory;
   readonly #areas: MappedAreas;
   readonly #refresh: () => void;
 
   /** @param refresh called before the limits of the process are looked at */
-  constructor(process: ProcessHandle, files: PeerFiles, refresh: () => void) {
+  constructor(process: ProcessHandle, files: PeerFiles, devices: MappedDevices, refresh: () => void) {
+    this.#devices = devices;
     this.#process = process;
     this.#files = files;
     this.#copied = new CopiedMemory(process.pid);
@@ -48,13 +57,12 @@ export class RealPages implements UserPages, Disposable {
           { fix: 'Map memory there first, with the access that the device needs, or ask for less in the DMA mapping.' },
         );
       }
-      const next = Math.min(area.end, end);
-      const piece = this.#piece(area, at, next - at, access);
+      const piece = this.#piece(area, at, Math.min(area.end, end) - at, access);
       const before = segments.at(-1);
       if (before !== undefined && before.memory === piece.memory && before.offset + before.size === piece.offset) {
         segments[segments.length - 1] = { ...before, size: before.size + piece.size };
       } else segments.push(piece);
-      at = next;
+      at += piece.size;
     }
     return segments;
   }
@@ -62,6 +70,9 @@ export class RealPages implements UserPages, Disposable {
   #piece(area: MappedArea, at: number, size: number, access: Access): Segment {
     if (area.shared && area.inode !== 0n) {
       const offset = area.offset + (at - area.first);
+      const part = this.#devices.behind(area, offset);
+      // Not pages that could be locked.
+      if (part !== undefined) return { ...part, size: Math.min(size, part.size), counted: false };
       const range = this.#files.mapped(area.device, area.inode, offset, size, access) ?? this.#mapped(offset, size, access);
       if (range !== null) return { memory: range.memory, offset: range.offset, size, counted: true };
     }

@@ -16,13 +16,14 @@ import { ProcessHandle } from '../sys/process-handle.ts';
 import { capabilitiesOf, readProcess, startTime } from '../sys/process-identity.ts';
 import type { OpenFiles } from './open-files.ts';
 import { RealMemory } from './real-memory.ts';
-import { RealPages } from './real-pages.ts';
+import { type MappedDevices, RealPages } from './real-pages.ts';
 
 /** The parts that all programs of one machine share. */
 export interface Programs {
   readonly calls: NotifiedCalls;
   readonly files: OpenFiles;
   readonly pages: PeerFiles;
+  readonly devices: MappedDevices;
   /** Descriptors of ours get numbers from here on, where they are free. */
   readonly firstDescriptor: number;
   /** The parts of BARs that programs can map. */
@@ -62,7 +63,7 @@ export class RealProcess implements Caller, Descriptors, Disposable {
     this.started = startTime(pid);
     using undo = new Cleanup();
     this.#handle = undo.use(new ProcessHandle(pid));
-    this.#pages = undo.use(new RealPages(this.#handle, programs.pages, () => this.#refresh()));
+    this.#pages = undo.use(new RealPages(this.#handle, programs.pages, programs.devices, () => this.#refresh()));
     const { name, uid, capabilities, lockedBytes, ...limits } = readProcess(pid);
     this.process = new Process({
       pid,

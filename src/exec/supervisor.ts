@@ -79,6 +79,7 @@ export class Supervisor implements Served, Disposable {
       calls,
       files: this.#files,
       pages: this.#pages,
+      devices: this.bars,
       firstDescriptor: options.firstDescriptor,
       mappable: options.bars === 'rw' ? 'none' : 'all',
       memlock: options.memlock,

@@ -72,6 +72,14 @@ export class LentMemory implements Disposable {
     }
   }
 
+  /** The memory of a loan, by its device and inode; null: no process has such a loan. */
+  find(device: bigint, inode: bigint): MemfdMemory | null {
+    if (this.#loans.size === 0) return null;
+    const key = `${device}:${inode}`;
+    for (const { memory } of this.#loans) if (memory.file === key) return memory;
+    return null;
+  }
+
   #closed(): void {
     while (this.#sys.read(this.#inotify.number, this.#events, 0, this.#events.length) === this.#events.length);
     this.#look(0);

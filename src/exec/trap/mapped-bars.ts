@@ -9,7 +9,9 @@
  * mapping of memory until no program has that memory mapped, whatever a program unmaps in between.
  */
 import type { RegionMapping } from '../../abi/device.ts';
+import type { Memory } from '../../abi/memory.ts';
 import { Cleanup } from '../../base/cleanup.ts';
+import { VfioError } from '../../base/errno.ts';
 import type { OpenFile } from '../../ioctl/file-table.ts';
 import { Prot } from '../../ioctl/posix.ts';
 import { mapOf } from '../../ioctl/system-calls.ts';
@@ -19,6 +21,7 @@ import { MemfdMemory } from '../../sys/memfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import type { MappedFile, MappedRegisters } from './device-memory.ts';
 import type { Call } from './injected-calls.ts';
+import { RegisterMemory } from './register-memory.ts';
 import { Tracer } from './tracer.ts';
 
 /**
@@ -59,6 +62,20 @@ const CLOSE = 3;
 const MAP_FIXED = 0x10;
 const PAGE = 4096;
 
+/** The memory of a device, or its registers, at an address of a program. */
+export interface DevicePart {
+  readonly memory: Memory;
+  /** Bytes, from the memory's start. */
+  readonly offset: number;
+  /** Bytes from there to the memory's end. */
+  readonly size: number;
+}
+
+/** Registers that a program has mapped, and the same as memory that devices reach. */
+interface KeptRegisters extends MappedRegisters {
+  readonly memory: RegisterMemory;
+}
+
 /** Part of a mapping that is memory: bytes, from the mapping's start. */
 interface Piece {
   readonly offset: number;
@@ -68,7 +85,7 @@ interface Piece {
 /** The registers of an open file that programs have mapped. */
 class FileMappings implements MappedFile, Disposable {
   readonly #file: OpenFile;
-  readonly #mappings: MappedRegisters[] = [];
+  readonly #mappings: KeptRegisters[] = [];
 
   constructor(file: OpenFile) {
     this.#file = file;
@@ -77,10 +94,10 @@ class FileMappings implements MappedFile, Disposable {
   /** Keep `mapping`, which begins at byte `position` of the file. */
   keep(position: number, mapping: RegionMapping): void {
     if (this.#mappings.some((known) => known.position === position && known.mapping.size === mapping.size)) mapping[Symbol.dispose]();
-    else this.#mappings.push({ position, mapping });
+    else this.#mappings.push({ position, mapping, memory: new RegisterMemory(mapping) });
   }
 
-  at(position: number): MappedRegisters | null {
+  at(position: number): KeptRegisters | null {
     return this.#mappings.find((known) => position >= known.position && position < known.position + known.mapping.size) ?? null;
   }
 
@@ -89,7 +106,10 @@ class FileMappings implements MappedFile, Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const { mapping } of this.#mappings.splice(0)) mapping[Symbol.dispose]();
+    for (const { mapping, memory } of this.#mappings.splice(0)) {
+      memory[Symbol.dispose]();
+      mapping[Symbol.dispose]();
+    }
   }
 }
 
@@ -102,6 +122,7 @@ export interface MappedBarsOptions {
 
 export class MappedBars implements Disposable {
   readonly #mapped = new Map<OpenFile, FileMappings>();
+  readonly #files: FilesOfAreas;
   readonly #tracer: Tracer;
   readonly #lent = new LentMemory();
   readonly #polled: boolean;
@@ -110,6 +131,7 @@ export class MappedBars implements Disposable {
 
   constructor(files: FilesOfAreas, { polled, report }: MappedBarsOptions) {
     this.#polled = polled;
+    this.#files = files;
     this.#tracer = new Tracer({
       files: {
         find: (area) => {
@@ -155,6 +177,22 @@ export class MappedBars implements Disposable {
     }
     undo.move();
     return first === undefined;
+  }
+
+  /**
+   * The part of a device that a program sees at byte `position` of the file of `area`.
+   *
+   * @returns undefined when the area shows no device
+   * @throws VfioError EFAULT when the program has no part of the device mapped there
+   */
+  behind(area: MappedArea, position: number): DevicePart | undefined {
+    const lent = area.shared ? this.#lent.find(area.device, area.inode) : null;
+    if (lent !== null) return partOf(lent, position - lent.fileOffset);
+    const file = this.#files.ofArea(area);
+    if (file === null) return undefined;
+    const registers = this.#mapped.get(file)?.at(position);
+    if (registers == null) throw new VfioError('EFAULT', `no region of a device is mapped at byte ${position} of the file`);
+    return partOf(registers.memory, position - registers.position);
   }
 
   #keep(file: OpenFile, position: number, mapping: RegionMapping): void {
@@ -237,4 +275,8 @@ export class MappedBars implements Disposable {
     for (const mapping of this.#memory) mapping[Symbol.dispose]();
     this.#memory.clear();
   }
+}
+
+function partOf(memory: Memory, offset: number): DevicePart {
+  return { memory, offset, size: memory.size - offset };
 }
