@@ -23,6 +23,9 @@ export type CallName =
   | 'pwritev2'
   | 'openat'
   | 'openat2'
+  | 'fstat'
+  | 'newfstatat'
+  | 'statx'
   | 'execve'
   | 'execveat';
 
@@ -55,6 +58,9 @@ const x64: CallNumbers = {
     pwritev2: 328,
     openat: 257,
     openat2: 437,
+    fstat: 5,
+    newfstatat: 262,
+    statx: 332,
     execve: 59,
     execveat: 322,
   },
@@ -80,6 +86,9 @@ const arm64: CallNumbers = {
     pwritev2: 287,
     openat: 56,
     openat2: 437,
+    fstat: 80,
+    newfstatat: 79,
+    statx: 291,
     execve: 221,
     execveat: 281,
   },

@@ -12,6 +12,7 @@ import { creat, open, openat, openat2 } from './open-calls.ts';
 import { RealBuffer } from './real-memory.ts';
 import type { RealProcess } from './real-process.ts';
 import { PROCEED, type Served } from './served.ts';
+import { AT_EMPTY_PATH, fstat, newfstatat, statx } from './stat-calls.ts';
 import { fileText, ioctlText, plainText } from './trace/call-text.ts';
 import { requestOf } from './trace/requests.ts';
 
@@ -52,6 +53,15 @@ const ofDirectory = (): FilterRow['when'] => [
   [{ argument: 0, mask: 0xffff_ffff, equals: AT_FDCWD >>> 0 }],
 ];
 const ofHighDescriptor = (first: number): FilterRow['when'] => [[{ argument: 0, atLeast32: first }]];
+/** With a descriptor in place of a path. */
+const ofEmptyPath =
+  (flags: number) =>
+  (first: number): FilterRow['when'] => [
+    [
+      { argument: flags, mask: AT_EMPTY_PATH, equals: AT_EMPTY_PATH },
+      { argument: 0, atLeast32: first },
+    ],
+  ];
 /** Region 1 and up; region 0, which begins at offset 0 as in Linux; and any of our own numbers. */
 const atOffset = (first: number, region0: number): FilterRow['when'] => {
   const low: ArgumentTest[][] = region0 > 0 ? [[{ argument: 3, below: region0 }]] : [];
@@ -293,6 +303,9 @@ export const serving: readonly Row[] = [
   { call: 'open', when: always, serve: open },
   { call: 'creat', when: always, serve: creat },
   { call: 'openat2', when: always, serve: openat2 },
+  { call: 'fstat', when: ofHighDescriptor, serve: fstat },
+  { call: 'newfstatat', when: ofEmptyPath(3), serve: newfstatat },
+  { call: 'statx', when: ofEmptyPath(2), serve: statx },
   { call: 'execve', when: always, serve: execve },
   { call: 'execveat', when: ofDirectory, serve: execve },
 ];

@@ -72,6 +72,8 @@ export class OpenFile {
   position = 0;
   /** O_RDONLY, O_WRONLY or O_RDWR. */
   access: number = OpenFlags.O_RDWR;
+  /** The node that was opened; null for a file that was made in another way. */
+  path: string | null = null;
   #references = 0;
   readonly #release: () => void;
 

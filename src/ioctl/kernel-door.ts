@@ -67,6 +67,7 @@ export class KernelDoor implements Kernel {
   openPath(path: string, process: Process, access: number = OpenFlags.O_RDWR): OpenFile {
     const file = this.#openNode(path, process);
     file.access = access;
+    file.path = path;
     return file;
   }
 

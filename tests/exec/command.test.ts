@@ -84,3 +84,21 @@ it('a program that does not exist has a sentence, and no folder stays', async ()
   expect(stderr).toContain('there is no program ./no-such-program');
   expect(status).toBe(1);
 });
+
+it.skipIf(!possible)('an open node is a character device, with the number that sysfs shows', async () => {
+  const code = `
+import os,stat
+def look(p):
+  s=os.fstat(os.open(p,os.O_RDWR)); print(p,stat.S_ISCHR(s.st_mode),oct(s.st_mode&0o777),os.major(s.st_rdev),os.minor(s.st_rdev))
+for p in ('/dev/vfio/vfio','/dev/iommu','/dev/vfio/devices/vfio0','/etc/hostname'): look(p)
+print(open('/sys/class/vfio-dev/vfio0/dev').read().strip())`;
+  const { stdout, stderr } = await exec('-d', 'edu', '--', 'python3', '-c', code);
+  expect(stderr).toBe('');
+  expect(stdout.trim().split('\n')).toEqual([
+    '/dev/vfio/vfio True 0o666 10 196',
+    '/dev/iommu True 0o660 10 257',
+    '/dev/vfio/devices/vfio0 True 0o600 245 0',
+    expect.stringMatching(/^\/etc\/hostname False/),
+    '245:0',
+  ]);
+});

@@ -9,6 +9,7 @@ import { VfioError } from '../../base/errno.ts';
 import type { IommuProperties, ReservedKind } from '../../engine/dma/iommu-properties.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import type { FunctionGroup, PciBus, PciFunction } from '../../engine/machine/pci-function.ts';
+import { VFIO_DEV_MAJOR, VFIO_MAJOR } from '../node-numbers.ts';
 import { type Attribute, action, constant, live, writable } from './attribute.ts';
 import { busAttributes, driverAttributes } from './bus-attributes.ts';
 import { configFile } from './config-file.ts';
@@ -16,10 +17,6 @@ import { functionAttributes, unsigned } from './function-attributes.ts';
 import { Layout } from './layout.ts';
 import { barsOf } from './resource-lines.ts';
 import { busPath, driverPath, functionPath, groupPath, modulePath, rootBusPath } from './sysfs-paths.ts';
-
-/** Dynamic major numbers, as recorded. */
-const VFIO_MAJOR = 246;
-const VFIO_DEV_MAJOR = 245;
 
 /** Modules of VFIO, and the parameters that the engine does not have, with their values. */
 const modules: Readonly<Record<string, Readonly<Record<string, string>>>> = {
