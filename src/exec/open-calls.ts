@@ -3,6 +3,7 @@
  * other opens are Linux's.
  */
 import { VfioError } from '../base/errno.ts';
+import { describeFile } from '../ioctl/caller.ts';
 import { OpenFile } from '../ioctl/file-table.ts';
 import { OpenFlags } from '../ioctl/posix.ts';
 import { directoryOf, readFrom } from '../sys/other-process.ts';
@@ -44,6 +45,22 @@ function wholePath(thread: number, directory: number, given: string): string | n
   return from === null ? null : `${from}/${given}`;
 }
 
+/** proc(5): a file by the descriptor that a process has of it. */
+const BY_DESCRIPTOR = /^(?:\/proc\/(?:self|thread-self|(\d+))(?:\/task\/\d+)?|\/dev)\/fd\/(\d+)$/;
+
+/**
+ * Linux opens no device file anew by a descriptor of it. Nor may its stand-in be opened, since the
+ * first close of any open file of the stand-in counts as the last.
+ *
+ * @see linux/fs/libfs.c, no_open(), of anonymous inodes
+ */
+function checkNotByDescriptor(served: Served, whole: string): void {
+  const [, process, fd] = BY_DESCRIPTOR.exec(whole) ?? [];
+  if (fd === undefined) return;
+  const file = served.fileOf(process === undefined ? served.calls.thread : Number(process), Number(fd));
+  if (file !== null && file.body.kind !== 'attribute') throw new VfioError('ENXIO', `${whole} is ${describeFile(file)}, which has no path`);
+}
+
 const accessNames = ['O_RDONLY', 'O_WRONLY', 'O_RDWR', 'O_ACCMODE'] as const;
 
 function beginOpen(served: Served, path: string, access: number): void {
@@ -56,6 +73,7 @@ function openPath(served: Served, directory: number, address: number, flags: num
   if (given === null || (flags & (Flag.PATH | Flag.DIRECTORY)) !== 0) return PROCEED;
   const whole = wholePath(calls.thread, directory, given);
   if (whole === null) return PROCEED;
+  if (whole.startsWith('/proc/') || whole.startsWith('/dev/fd/')) checkNotByDescriptor(served, whole);
   const found = tree?.lookup(whole, (flags & Flag.NOFOLLOW) === 0) ?? null;
   const access = flags & OpenFlags.O_ACCMODE;
   const closeOnExec = (flags & OpenFlags.O_CLOEXEC) !== 0;

@@ -34,6 +34,8 @@ export interface Served {
   readonly bars: MappedBars;
   /** The open file of VFIO behind a descriptor; null when it is none. */
   file(fd: number): OpenFile | null;
+  /** The same of a descriptor of another thread or process. */
+  fileOf(thread: number, fd: number): OpenFile | null;
   /** The process that makes the call is about to execute another program. */
   executes(): void;
 }

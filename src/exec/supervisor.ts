@@ -215,6 +215,17 @@ export class Supervisor implements Served, Disposable {
     return this.#caller ?? this.#enter(this.#thread());
   }
 
+  fileOf(thread: number, fd: number): OpenFile | null {
+    try {
+      using files = ThreadFiles.of(thread);
+      return files.look(fd) ? this.#files.find(files) : null;
+    } catch (error) {
+      // There is no such thread.
+      if (error instanceof VfioError) return null;
+      throw error;
+    }
+  }
+
   executes(): void {
     if (this.#processes.size > 0) this.#processes.get(processOfThread(this.calls.thread))?.executes();
   }

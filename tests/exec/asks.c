@@ -102,6 +102,10 @@ int main(int argc, char **argv) {
   close(group);
   printf("read by a copy %zd\n", pread(copy, &id, 4, config));
   said("an open device's group", open(argv[1], O_RDWR));
+  char path[32];
+  snprintf(path, sizeof path, "/proc/self/fd/%d", copy);
+  said("by its descriptor", open(path, O_RDWR));
+  printf("read by a copy %zd\n", pread(copy, &id, 4, config));
   close(copy);
   said("after the last close", open(argv[1], O_RDWR));
   return 7;

@@ -34,6 +34,8 @@ const answers = [
   'a second open EBUSY',
   'read by a copy 4',
   "an open device's group EBUSY",
+  'by its descriptor ENXIO',
+  'read by a copy 4',
   'after the last close ok',
 ];
 
