@@ -1,6 +1,6 @@
 /**
- * Opening functions of an SR-IOV device with tokens: the same answers in process, by ioctls and
- * through sockets.
+ * Opening functions of an SR-IOV device with tokens: the same answers in process, by ioctls of
+ * groups, by iommufd and through sockets.
  */
 import { inspect } from 'node:util';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -23,6 +23,7 @@ import { MachineProcess } from './kit/machine-process.ts';
 import { OTHER_TOKEN, PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';
 import {
   byIoctl,
+  byIommufd,
   bySocket,
   inProcess,
   NATIVE_VF,
@@ -49,6 +50,7 @@ const SECRET = /83d8f4f2|509f-?382f|e6bfe0fa100|ffffffff-ffff|131.?216.?244|83 d
 describe.each<[string, () => Promise<TokenDoor>]>([
   ['in process', inProcess],
   ['by ioctl', byIoctl],
+  ['by iommufd', byIommufd],
   ['through sockets', () => bySocket(sockets)],
 ])('%s', (_, make) => {
   let door: TokenDoor;

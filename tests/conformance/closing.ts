@@ -90,7 +90,7 @@ export function closingCases(open: () => Promise<ConformanceSubject>): void {
       {
         await using subject = await open();
         left = mapped(subject.device, 0x10_0000n, 4096).memory;
-        expect(left.references).toBe(2);
+        expect(left.references).toBeGreaterThan(1);
       }
       expect(left.references).toBe(1);
       left[Symbol.dispose]();

@@ -62,7 +62,7 @@ export function mapCases(open: () => Promise<ConformanceSubject>): void {
       const space = subject.device.dma;
       const memory = space.allocate(4096);
       space.map({ iova: 0n, memory });
-      expect(memory.references).toBe(2);
+      expect(memory.references).toBeGreaterThan(1);
       space.unmap(0n, PAGE);
       expect(memory.references).toBe(1);
       memory[Symbol.dispose]();

@@ -28,6 +28,40 @@ interface Kind {
 /** No work of edu takes more steps. */
 const TURNS = 5;
 
+/** The device by a file of its own, attached to an address space of an iommufd. */
+async function byIommufd({ clock, allocate, eventfd, wait }: Kind): Promise<ConformanceSubject> {
+  const machine = new Machine({ devices: [{ at: '04.0', model: edu(), driver: 'vfio-pci' }] }, { clock, allocate });
+  const iommufd = machine.openIommufd();
+  const ioas = iommufd.allocIoas();
+  const open = () => {
+    const cdev = machine.openDevice('0000:00:04.0');
+    cdev.bind({ iommufd: () => iommufd });
+    cdev.attach(ioas);
+    return cdev.device;
+  };
+  const device = open();
+  return {
+    device,
+    eventfd,
+    reopen: open,
+    async until(done) {
+      for (let turn = 0; !done(); turn++) {
+        if (turn === TURNS) return false;
+        await wait();
+      }
+      return true;
+    },
+    async pass() {
+      for (let turn = 0; turn < TURNS; turn++) await wait();
+    },
+    async [Symbol.asyncDispose]() {
+      device.close();
+      iommufd.close();
+      machine[Symbol.dispose]();
+    },
+  };
+}
+
 /** @param virtual the second VF of a PF whose driver has set the token and closed the PF */
 async function subject({ clock, allocate, eventfd, wait }: Kind, virtual = false): Promise<ConformanceSubject> {
   const driver = 'vfio-pci';
@@ -78,6 +112,7 @@ function fakes(): Kind {
 }
 
 deviceConformance('engine, with fakes', () => subject(fakes()));
+deviceConformance('engine, by iommufd', () => byIommufd(fakes()));
 deviceConformance('engine, a virtual function', () => subject(fakes(), true));
 
 deviceConformance('engine, with eventfds and memfds', () => {

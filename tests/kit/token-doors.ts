@@ -1,14 +1,14 @@
 /**
- * One machine with functions of every kind, and the three ways to open them: in process, by ioctls,
- * through sockets.
+ * One machine with functions of every kind, and the four ways to open them: in process, by ioctls
+ * of groups, by iommufd, through sockets.
  */
 
 import { inspect } from 'node:util';
 import type { Device } from '../../src/abi/device.ts';
 import type { VfioEvent } from '../../src/abi/event.ts';
 import { parseVfToken } from '../../src/abi/vf-token.ts';
-import { ContainerIoctl, DeviceIoctl, Extension, Feature, FeatureFlags, GroupIoctl } from '../../src/abi/vfio.ts';
-import { DeviceFeature } from '../../src/abi/vfio-structs.ts';
+import { BindIommufdFlags, ContainerIoctl, DeviceIoctl, Extension, Feature, FeatureFlags, GroupIoctl } from '../../src/abi/vfio.ts';
+import { DeviceBindIommufd, DeviceFeature } from '../../src/abi/vfio-structs.ts';
 import { parseMachine } from '../../src/api/machine-file.ts';
 import { errnoName, VfioError } from '../../src/base/errno.ts';
 import { featureBytes } from '../../src/device/feature-bytes.ts';
@@ -178,6 +178,55 @@ export async function byIoctl(): Promise<TokenDoor> {
     rebind: async (bdf) => {
       for (const fd of groups.values()) user.close(fd);
       groups.clear();
+      await machine.unbind(bdf);
+      machine.bind(bdf, 'vfio-pci');
+    },
+    told: lines,
+    [Symbol.asyncDispose]: async () => end(),
+  };
+}
+
+/** By the devices' own files, each opened anew. */
+export async function byIommufd(): Promise<TokenDoor> {
+  const lines: string[] = [];
+  const { machine, end } = localMachine(lines);
+  const door = new KernelDoor(machine, {
+    onRefusal: (_process, call, error) => void lines.push(`${call} ${error.explain()} ${error.stack}`),
+  });
+  const user: UserProcess = door.process(Process.root({ pid: 42, allocate: HeapMemory.allocate }));
+  const code = (result: number) => (result < 0 ? errnoName(result)! : 'ok');
+  const iommufd = user.open('/dev/iommu');
+  const memory = user.memory.mapAnonymous(4096, 3);
+  const open = new Set<number>();
+  return {
+    open: (bdf, token) => {
+      // The kernel gets 16 bytes: a text that is no UUID is refused by the program itself.
+      const uuid = token === undefined ? new Uint8Array(0) : parseVfToken(token);
+      if (uuid === null) return 'EINVAL';
+      const fd = user.open(`/dev/vfio/devices/vfio${machine.function(bdf).vfioIndex}`);
+      if (fd < 0) return code(fd);
+      for (const [i, byte] of uuid.entries()) user.store(memory + i, 1, byte);
+      const flags = token === undefined ? 0 : BindIommufdFlags.TOKEN;
+      const bind = bytesOf(DeviceBindIommufd, { argsz: 24, flags, iommufd, token_uuid_ptr: BigInt(memory) });
+      const result = user.ioctl(fd, DeviceIoctl.BIND_IOMMUFD, bind);
+      if (result < 0) {
+        user.close(fd);
+        return code(result);
+      }
+      open.add(fd);
+      return {
+        feature: (flags, data) =>
+          code(user.ioctl(fd, DeviceIoctl.FEATURE, bytesOf(DeviceFeature, { argsz: 8 + data.length, flags }, data))),
+        close: async () => {
+          open.delete(fd);
+          user.close(fd);
+        },
+      };
+    },
+    setNumVfs: (bdf, count) => machine.setNumVfs(bdf, count),
+    rebind: async (bdf) => {
+      for (const fd of open) user.close(fd);
+      open.clear();
       await machine.unbind(bdf);
       machine.bind(bdf, 'vfio-pci');
     },

@@ -18,6 +18,7 @@ import {
   type DmaBuf,
   type DmaBufRequest,
   type DmaLogging,
+  type DmaSpace,
   deviceEventKinds,
   type FeatureRequest,
   type HotResetDependent,
@@ -49,7 +50,7 @@ import type { DmaOwner } from './dma-owner.ts';
 import { checkFeature, type FeatureOp, featureEvent, probeFeature } from './features.ts';
 import { FileDmaLogging, FileLowPower, FileMigration, FileSleepNotice, type UseFeature } from './file-features.ts';
 import type { DeviceFileHolder, OpenFile } from './hosted-function.ts';
-import { checkHotReset, type DeviceIds, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
+import { checkHotReset, hotReset, hotResetInfo, type OwnedGroup } from './hot-reset.ts';
 import type { IoeventfdRequest } from './ioeventfd.ts';
 import type { VfioPciDevice } from './pci-device.ts';
 import { BarRegion } from './region-bar.ts';
@@ -67,7 +68,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   readonly holder: DeviceFileHolder;
   /** Null for a device that is used through an iommufd. */
   readonly container: Container | null;
-  readonly #ids: DeviceIds | null;
+  readonly #owner: DmaOwner;
   /**
    * The process that opened the file: `dma` maps its memory, and its exit closes the file, except
    * after `keepAfterExit`.
@@ -79,7 +80,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   readonly #mappings = new Set<Disposable>();
   readonly listeners: DeviceEvents;
   readonly #onExit: Disposable;
-  #dma: ContainerDmaSpace | null = null;
+  #dma: DmaSpace | null = null;
   #released = false;
   #notice: SleepNotice | null = null;
   readonly migration: MigrationControl;
@@ -87,11 +88,11 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   readonly lowPower: LowPower;
   readonly sleepNotice: FileSleepNotice;
 
-  private constructor(device: VfioPciDevice, holder: DeviceFileHolder, { container, ids }: DmaOwner, process: Process) {
+  private constructor(device: VfioPciDevice, holder: DeviceFileHolder, owner: DmaOwner, process: Process) {
     this.device = device;
     this.holder = holder;
-    this.container = container;
-    this.#ids = ids;
+    this.container = owner.container;
+    this.#owner = owner;
     this.process = process;
     const { bdf, host } = device;
     this.listeners = new DeviceEvents(({ kind }, error) =>
@@ -203,7 +204,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   }
 
   hotResetInfo(): readonly HotResetDependent[] {
-    return this.#awake(() => hotResetInfo(this.device, this.#ids));
+    return this.#awake(() => hotResetInfo(this.device, this.#owner.ids));
   }
 
   /**
@@ -213,7 +214,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
    */
   checkHotReset(count: number): void {
     this.checkLive();
-    checkHotReset(this.device, count, this.#ids !== null);
+    checkHotReset(this.device, count, this.#owner.ids !== null);
   }
 
   /**
@@ -227,7 +228,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     const reset = () =>
       this.#awake(() => {
         this.device.checkAwake();
-        hotReset(this.device, groups, this.#ids, this.device.ctx);
+        hotReset(this.device, groups, this.#owner.ids, this.device.ctx);
       });
     seenReset(this.device.fn, 'VFIO_DEVICE_PCI_HOT_RESET', reset, 'bus');
   }
@@ -293,18 +294,14 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
   }
 
   /**
-   * The DMA space of the container.
+   * The DMA space of the container, or of the iommufd's address space that the device is attached
+   * to.
    *
-   * @throws VfioError ENODEV once the file is closed; EOPNOTSUPP for a device of an iommufd
+   * @throws VfioError ENODEV once the file is closed
    */
-  get dma(): ContainerDmaSpace {
+  get dma(): DmaSpace {
     this.checkLive();
-    if (this.container === null) {
-      throw new VfioError('EOPNOTSUPP', `${this.device.bdf} is used through an iommufd, and is in no container`, {
-        fix: 'Map memory in the IOAS that the device is attached to.',
-      });
-    }
-    this.#dma ??= new ContainerDmaSpace(this.container, this.process, this.device.ctx);
+    this.#dma ??= this.#owner.space?.(this.process) ?? new ContainerDmaSpace(this.container!, this.process, this.device.ctx);
     return this.#dma;
   }
 

@@ -33,11 +33,7 @@ export class ContainerDmaSpace implements DmaSpace {
 
   /** @throws VfioError EINVAL for a bad size; ENOMEM when there is not enough memory */
   allocate(size: number): DirectMemory {
-    if (!Number.isSafeInteger(size) || size <= 0) throw new VfioError('EINVAL', `cannot allocate ${String(size)} bytes`);
-    const { pageSize, allocate } = this.#context;
-    const bytes = Math.ceil(size / pageSize) * pageSize;
-    if (bytes > 2 ** 47) throw new VfioError('ENOMEM', `${size} bytes are more than an address space holds`);
-    return allocate(bytes);
+    return allocateDma(this.#context, size);
   }
 
   map(request: { iova: bigint; memory: Memory; offset?: number; size?: number; access?: Access }): void {
@@ -67,4 +63,12 @@ export class ContainerDmaSpace implements DmaSpace {
   unmapAll(): bigint {
     return this.#container.unmapDma({ iova: 0n, size: 0n, flags: DmaUnmapFlags.ALL });
   }
+}
+
+/** Memory for DMA, in whole pages. @throws VfioError EINVAL for a bad size; ENOMEM */
+export function allocateDma({ pageSize, allocate }: Pick<EngineContext, 'pageSize' | 'allocate'>, size: number): DirectMemory {
+  if (!Number.isSafeInteger(size) || size <= 0) throw new VfioError('EINVAL', `cannot allocate ${String(size)} bytes`);
+  const bytes = Math.ceil(size / pageSize) * pageSize;
+  if (bytes > 2 ** 47) throw new VfioError('ENOMEM', `${size} bytes are more than an address space holds`);
+  return allocate(bytes);
 }

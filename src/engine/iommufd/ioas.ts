@@ -351,6 +351,12 @@ export class Ioas {
     this.#unmapRange(0n, U64_MAX, done);
   }
 
+  /** Whether a mapping lies partly inside [first, last]. */
+  wouldCut(first: bigint, last: bigint): boolean {
+    const [low, high] = [this.#areas.firstIn(first, first), this.#areas.firstIn(last, last)];
+    return (low !== null && (low.first < first || low.last > last)) || (high !== null && (high.last > last || high.first < first));
+  }
+
   #unmapRange(first: bigint, last: bigint, done: Unmapped): void {
     for (let area = this.#areas.firstIn(first, last); area !== null; area = this.#areas.firstIn(first, last)) {
       if (area.locks > 0) throw new VfioError('EBUSY', `the mapping at ${hex(area.first)} is in use by the IOMMU`);

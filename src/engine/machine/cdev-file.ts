@@ -12,6 +12,7 @@ import { DeviceFile } from '../device/device-file.ts';
 import type { DeviceFileHolder } from '../device/hosted-function.ts';
 import { authorize } from '../device/vf-token.ts';
 import type { Process } from '../dma/process.ts';
+import { IoasDmaSpace } from '../iommufd/ioas-dma-space.ts';
 import type { Iommufd } from '../iommufd/iommufd.ts';
 import type { IommufdDevice } from '../iommufd/iommufd-device.ts';
 import type { LinuxRules } from '../linux-version.ts';
@@ -125,8 +126,9 @@ export class CdevFile implements Disposable, DeviceFileHolder, VfioFile {
     this.#around.ctx.faults.step('cdev.bind');
     const bound = iommufd.bind(fn.bdf, group);
     group.cdevs++;
+    const space = (user: Process) => new IoasDmaSpace(iommufd, bound, user, this.#around.ctx);
     try {
-      this.#device = DeviceFile.open(vfio, this, { container: null, ids: iommufd }, process);
+      this.#device = DeviceFile.open(vfio, this, { container: null, ids: iommufd, space }, process);
       this.#bound = { device: bound, group };
     } finally {
       if (this.#device === null) {

@@ -12,6 +12,7 @@ import { INSPECT } from '../../base/inspect.ts';
 import { refusalOf } from '../../events/source.ts';
 import type { EngineContext } from '../context.ts';
 import { DeviceFile } from '../device/device-file.ts';
+import type { DmaOwner } from '../device/dma-owner.ts';
 import type { DeviceFileHolder } from '../device/hosted-function.ts';
 import type { Container } from '../dma/container.ts';
 import { checkRawIo, type Process } from '../dma/process.ts';
@@ -46,7 +47,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     this.group = group;
     this.process = process;
     this.#ctx = ctx;
-    this.#iommufd = new GroupIommufd(group);
+    this.#iommufd = new GroupIommufd(group, ctx);
     this.#onExit = process.onExit(() => this.close());
   }
 
@@ -267,8 +268,8 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
     if (this.#asleep()) throw new VfioError('EBUSY', 'the machine is suspended', { fix: 'Resume it first.' });
     this.#opening++;
     try {
-      const open = () => DeviceFile.open(device, this, { container, ids: null }, process);
-      const file = this.#iommufd.isSet ? this.#iommufd.open(device, open) : open();
+      const open = (owner: DmaOwner) => DeviceFile.open(device, this, owner, process);
+      const file = this.#iommufd.isSet ? this.#iommufd.open(device, open) : open({ container, ids: null });
       this.#devices.add(file);
       return file;
     } finally {

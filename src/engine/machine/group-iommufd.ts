@@ -5,19 +5,25 @@
  * @see linux/drivers/vfio/group.c, vfio_df_group_open(); iommufd.c
  */
 import { Cleanup } from '../../base/cleanup.ts';
+import type { EngineContext } from '../context.ts';
 import type { DeviceFile } from '../device/device-file.ts';
+import type { DmaOwner } from '../device/dma-owner.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
+import type { Process } from '../dma/process.ts';
+import { IoasDmaSpace } from '../iommufd/ioas-dma-space.ts';
 import type { Iommufd } from '../iommufd/iommufd.ts';
 import type { IommufdDevice } from '../iommufd/iommufd-device.ts';
 import type { FunctionGroup } from './pci-function.ts';
 
 export class GroupIommufd {
   readonly #group: FunctionGroup;
+  readonly #ctx: EngineContext;
   #iommufd: Iommufd | null = null;
   readonly #bound = new Map<VfioPciDevice, IommufdDevice>();
 
-  constructor(group: FunctionGroup) {
+  constructor(group: FunctionGroup, ctx: EngineContext) {
     this.#group = group;
+    this.#ctx = ctx;
   }
 
   /** Whether devices are opened through an iommufd from now on. */
@@ -48,14 +54,17 @@ export class GroupIommufd {
    * @throws VfioError as `IommufdDevice.bind` and `attach`; ENODEV without such an IOAS; as `open`.
    * Nothing has changed then.
    */
-  open(device: VfioPciDevice, open: () => DeviceFile): DeviceFile {
-    if (device.openCount > 0) return open();
+  open(device: VfioPciDevice, open: (owner: DmaOwner) => DeviceFile): DeviceFile {
     const iommufd = this.#iommufd!;
-    const bound = iommufd.bind(device.bdf, this.#group);
+    const known = this.#bound.get(device);
+    const bound = known ?? iommufd.bind(device.bdf, this.#group);
+    const space = (process: Process) => new IoasDmaSpace(iommufd, bound, process, this.#ctx);
+    const owner = { container: null, ids: null, space };
+    if (known !== undefined) return open(owner);
     this.#bound.set(device, bound);
     using undo = new Cleanup();
     undo.defer(() => this.#unbind(device));
-    const file = open();
+    const file = open(owner);
     undo.defer(() => file.close());
     if (!this.#group.noIommu) bound.attach(iommufd.compatId());
     undo.move();
