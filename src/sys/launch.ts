@@ -117,7 +117,7 @@ function failure(result: number, at: number, { path, steps, namespaces }: Launch
   if (at < 0 && namespaces === 'user+mounts') {
     return because(
       what('this kernel gives the program no user namespace, which its own /dev and /sys need'),
-      'Allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), or run vfio exec as root.',
+      'Allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), run vfio exec as root, or give --no-sysfs.',
     );
   }
   if (at < 0) return what(`${path} cannot be started`);
