@@ -93,6 +93,7 @@ function openPath(served: Served, directory: number, address: number, flags: num
   if (!NODES.test(node)) return PROCEED;
   const { caller } = served;
   beginOpen(served, node, access);
+  served.bars.settle();
   return caller.open(kernel.openPath(node, caller.process, access), access, closeOnExec);
 }
 

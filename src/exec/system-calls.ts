@@ -85,6 +85,7 @@ function ioctl(served: Served): number {
   const request = calls.unsigned(1);
   const text = served.traced ? ioctlText(calls.int(0), file, request, caller.memory, argument) : null;
   served.begin(requestOf(file.body.kind, request).name, text);
+  served.bars.settle();
   return ioctlOf(file, request, caller, new RealBuffer(caller.memory, argument), argument);
 }
 

@@ -80,9 +80,23 @@ export class LentMemory implements Disposable {
     return null;
   }
 
+  /** Report the loans that ended before now. */
+  settle(): void {
+    if (this.#loans.size > 0 && (this.#drain() || this.#timers.size > 0)) this.#look(0);
+  }
+
   #closed(): void {
-    while (this.#sys.read(this.#inotify.number, this.#events, 0, this.#events.length) === this.#events.length);
-    this.#look(0);
+    if (this.#drain()) this.#look(0);
+  }
+
+  /** @returns whether some open file of lent memory was closed */
+  #drain(): boolean {
+    let found = false;
+    for (;;) {
+      const got = this.#sys.read(this.#inotify.number, this.#events, 0, this.#events.length);
+      if (got > 0) found = true;
+      if (got < this.#events.length) return found;
+    }
   }
 
   /** Look at all loans; again later, while none has ended. */

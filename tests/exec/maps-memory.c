@@ -85,8 +85,6 @@ int main(int argc, char **argv) {
   close(device);
   printf("device still open %s\n", ioctl(group, VFIO_GROUP_UNSET_CONTAINER) == 0 ? "no" : strerrorname_np(errno));
   munmap(memory, info.size);
-  int left = -1;
-  for (int i = 0; i < 1000 && (left = ioctl(group, VFIO_GROUP_UNSET_CONTAINER)) != 0; i++) usleep(1000);
-  printf("device closed %s\n", left == 0 ? "yes" : strerrorname_np(errno));
+  printf("device closed %s\n", ioctl(group, VFIO_GROUP_UNSET_CONTAINER) == 0 ? "yes" : strerrorname_np(errno));
   return 0;
 }

@@ -148,6 +148,11 @@ export class MappedBars implements Disposable {
     return this.#tracer.processes;
   }
 
+  /** Close the mappings of memory that programs have unmapped, or ended with. */
+  settle(): void {
+    this.#lent.settle();
+  }
+
   /** Whether the thread's present call is one of ours, and Linux carries it out. */
   isInjecting(thread: number): boolean {
     return this.#tracer.isInjecting(thread);

@@ -60,13 +60,17 @@ export class StoppedThread {
     const address = this.#info.getUint32(Siginfo.ADDRESS, true) + this.#info.getUint32(Siginfo.ADDRESS + 4, true) * 2 ** 32;
     if (this.#info.getInt32(Siginfo.CODE, true) !== SignalCode.BUS_ADRERR || !memory.has(address)) return this.#deliver(Signal.BUS);
     const { registers } = this;
-    if (!this.#readRegisters()) {
+    const got = this.#readRegisters();
+    // Killed meanwhile.
+    if (got < 0) return false;
+    if (got !== REGISTERS_BYTES) {
       this.#say(pid, '32-bit code, which is not emulated');
       return this.#deliver(Signal.BUS);
     }
     const read = sys.processRead(pid, registers.number(Gpr.RIP), this.#code, 0, INSTRUCTION_MAX);
-    if (read <= 0 || !this.#instruction.decode(this.#code, read)) {
-      const bytes = Buffer.from(this.#code.subarray(0, Math.max(read, 0))).toString('hex');
+    if (read <= 0) return this.#deliver(Signal.BUS);
+    if (!this.#instruction.decode(this.#code, read)) {
+      const bytes = Buffer.from(this.#code.subarray(0, read)).toString('hex');
       this.#say(pid, `an instruction that is not emulated (bytes ${bytes})`);
       return this.#deliver(Signal.BUS);
     }
@@ -84,8 +88,8 @@ export class StoppedThread {
     return false;
   }
 
-  #readRegisters(): boolean {
-    return this.#sys.ptraceRegisters(Request.GETREGSET, this.#tid, RegisterSet.PRSTATUS, this.registers.bytes) === REGISTERS_BYTES;
+  #readRegisters(): number {
+    return this.#sys.ptraceRegisters(Request.GETREGSET, this.#tid, RegisterSet.PRSTATUS, this.registers.bytes);
   }
 
   #writeRegisters(): void {
