@@ -1,6 +1,7 @@
 /** Programs that run on a machine as if Linux's VFIO had it. */
 
 import { Cleanup } from '../base/cleanup.ts';
+import { VfioError } from '../base/errno.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import { firstRegionSize } from '../exec/first-region.ts';
 import { type RunningProgram, startProgram } from '../exec/launcher.ts';
@@ -26,7 +27,7 @@ export interface ExecOptions extends KernelDoorOptions {
   /**
    * 'trap': each access to mapped registers traps, by ptrace. 'poll': so it does, but devices poll
    * the doorbells that they declare, and stores to them cost nothing. 'rw': BARs cannot be mapped,
-   * only read and written, which needs no ptrace. Default: 'trap'.
+   * only read and written, which needs no ptrace. Default: 'trap' on x86-64, else 'rw'.
    */
   readonly bars?: BarAccess;
 }
@@ -49,7 +50,8 @@ export async function execOn(machine: Machine, command: readonly string[], optio
 /** As `execOn`; the caller waits for `status`, and disposes it then. */
 export function startOn(machine: Machine, command: readonly string[], options: ExecOptions = {}): RunningProgram {
   const door = new KernelDoor(machine, options);
-  const { environment, sysfs = true, bars = 'trap' } = options;
+  const { environment, sysfs = true } = options;
+  const bars = barsFor(options.bars);
   using undo = new Cleanup();
   const tree = sysfs ? undo.use(SysfsTree.open(machine)) : null;
   const running = startProgram(door, {
@@ -64,4 +66,16 @@ export function startOn(machine: Machine, command: readonly string[], options: E
   owns.use(running);
   const { program, supervisor, status, exited } = running;
   return { program, supervisor, status, exited, [Symbol.dispose]: () => owns[Symbol.dispose]() };
+}
+
+/** @throws VfioError ENOSYS on a processor whose instructions are not emulated */
+function barsFor(given: BarAccess | undefined): BarAccess {
+  const emulated = process.arch === 'x64';
+  if (given === undefined) return emulated ? 'trap' : 'rw';
+  if (!emulated && given !== 'rw') {
+    throw new VfioError('ENOSYS', `mapped registers of the processor ${process.arch} cannot be trapped, only those of x64`, {
+      fix: "Use bars 'rw' (--bars rw): programs read and write BARs.",
+    });
+  }
+  return given;
 }

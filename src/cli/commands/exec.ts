@@ -20,7 +20,7 @@ export const exec: CommandSpec = {
     { flags: '-m, --machine <file>', help: 'a machine of several devices', kind: machineFile, conflicts: ['device'] },
     {
       flags: '--bars <how>',
-      help: 'how the program reaches mapped BARs: trap each access to registers (by ptrace), poll the doorbells of devices that have mapped ones (nvme,doorbells=mapped) and trap the rest, or rw: BARs can be read and written but not mapped. Default: trap',
+      help: 'how the program reaches mapped BARs: trap each access to registers (by ptrace), poll the doorbells of devices that have mapped ones (nvme,doorbells=mapped) and trap the rest, or rw: BARs can be read and written but not mapped. Default: trap; rw on other processors than x86-64',
       kind: oneOf(['trap', 'poll', 'rw']),
     },
     { flags: '-t, --trace', help: 'print each system call on a file of VFIO, with the rule that refused it' },
