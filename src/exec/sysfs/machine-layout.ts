@@ -7,6 +7,7 @@
  */
 import { VfioError } from '../../base/errno.ts';
 import type { IommuProperties, ReservedKind } from '../../engine/dma/iommu-properties.ts';
+import { nodeOf, pathOf } from '../../engine/machine/group-table.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import type { FunctionGroup, PciBus, PciFunction } from '../../engine/machine/pci-function.ts';
 import { VFIO_DEV_MAJOR, VFIO_MAJOR } from '../node-numbers.ts';
@@ -109,10 +110,11 @@ function barFile(fn: PciFunction, index: number, size: number): Attribute {
 }
 
 function addVfioDevice(layout: Layout, fn: PciFunction, index: number): void {
-  const at = `${functionPath(fn)}/vfio-dev/vfio${index}`;
-  layout.link(`/sys/class/vfio-dev/vfio${index}`, at);
+  const name = nodeOf(fn);
+  const at = `${functionPath(fn)}/vfio-dev/${name}`;
+  layout.link(`/sys/class/vfio-dev/${name}`, at);
   layout.file(`${at}/dev`, constant(`${VFIO_DEV_MAJOR}:${index}\n`));
-  layout.file(`${at}/uevent`, constant(deviceEvent(VFIO_DEV_MAJOR, index, `vfio/devices/vfio${index}`), 0o644));
+  layout.file(`${at}/uevent`, constant(deviceEvent(VFIO_DEV_MAJOR, index, `vfio/devices/${name}`), 0o644));
   layout.link(`${at}/device`, functionPath(fn));
   layout.link(`${at}/subsystem`, '/sys/class/vfio-dev');
   layout.folder(`${at}/power`);
@@ -162,12 +164,14 @@ function addGroups(layout: Layout, groups: readonly FunctionGroup[]): void {
   for (const group of [...groups].sort((a, b) => a.id - b.id)) {
     const at = groupPath(group.id);
     layout.folder(`${at}/devices`);
-    layout.file(`${at}/type`, constant('DMA-FQ\n', 0o644));
+    if (group.noIommu) layout.file(`${at}/name`, constant('vfio-noiommu\n'));
+    layout.file(`${at}/type`, constant(group.noIommu ? 'unknown\n' : 'DMA-FQ\n', 0o644));
     layout.file(
       `${at}/reserved_regions`,
       live(() => reservedLines(group)),
     );
-    if (group.vfioFunctions.length > 0) addGroupDevice(layout, group.id);
+    if (group.vfioFunctions.length > 0) addGroupDevice(layout, group);
+    if (group.noIommu) continue;
     const { unit } = group.iommu;
     const name = units.get(unit) ?? `dmar${units.size}`;
     if (!units.has(unit)) addUnit(layout, name);
@@ -185,11 +189,12 @@ function reservedLines({ iommu }: FunctionGroup): string {
   return regions.map(({ first, last, kind }) => `${address(first)} ${address(last)} ${reservedNames[kind]}\n`).join('');
 }
 
-function addGroupDevice(layout: Layout, id: number): void {
-  const at = `/sys/devices/virtual/vfio/${id}`;
-  layout.link(`/sys/class/vfio/${id}`, at);
-  layout.file(`${at}/dev`, constant(`${VFIO_MAJOR}:${id}\n`));
-  layout.file(`${at}/uevent`, constant(deviceEvent(VFIO_MAJOR, id, `vfio/${id}`), 0o644));
+function addGroupDevice(layout: Layout, group: FunctionGroup): void {
+  const name = pathOf(group).slice('/dev/vfio/'.length);
+  const at = `/sys/devices/virtual/vfio/${name}`;
+  layout.link(`/sys/class/vfio/${name}`, at);
+  layout.file(`${at}/dev`, constant(`${VFIO_MAJOR}:${group.id}\n`));
+  layout.file(`${at}/uevent`, constant(deviceEvent(VFIO_MAJOR, group.id, `vfio/${name}`), 0o644));
   layout.link(`${at}/subsystem`, '/sys/class/vfio');
   layout.folder(`${at}/power`);
 }

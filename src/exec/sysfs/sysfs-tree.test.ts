@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest';
 import { PF, sriovRig, VF0 } from '../../../tests/kit/sriov-rig.ts';
 import { Command, Config } from '../../abi/pci.ts';
 import type { VfioError } from '../../base/errno.ts';
-import type { Machine } from '../../engine/machine/machine.ts';
+import { Machine } from '../../engine/machine/machine.ts';
+import { HeapMemory } from '../../sys/fake.ts';
 import { readPciDevice } from '../../sys/pci-device.ts';
 import { SysfsTree } from './sysfs-tree.ts';
 
@@ -92,6 +93,20 @@ describe('the folder of a machine', () => {
     });
     expect(read.resources[0]!.start).toBe(fn.config.barAddress(0));
     expect(read.resources[0]!.size).toBe(BigInt(fn.declaration.bars![0]!.size));
+  });
+
+  it('B.3 noiommu: a group without an IOMMU has its name, and no IOMMU', () => {
+    using rig = new Rig(
+      new Machine(
+        { iommu: { kind: 'none' }, params: { unsafeNoIommu: true }, devices: [{ at: '04.0', id: '1234:11e8', driver: 'vfio-pci' }] },
+        { allocate: HeapMemory.allocate },
+      ),
+    );
+    expect(rig.text('/sys/kernel/iommu_groups/0/name')).toBe('vfio-noiommu\n');
+    expect(rig.list('/sys/class/vfio')).toEqual(['noiommu-0']);
+    expect(rig.list('/sys/class/iommu')).toEqual([]);
+    expect(rig.text('/sys/class/vfio-dev/noiommu-vfio0/uevent')).toBe('MAJOR=245\nMINOR=0\nDEVNAME=vfio/devices/noiommu-vfio0\n');
+    expect(rig.text('/sys/module/vfio/parameters/enable_unsafe_noiommu_mode')).toBe('Y\n');
   });
 
   it('has nodes that look like devices', () => {
