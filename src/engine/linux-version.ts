@@ -74,7 +74,7 @@ export const linuxDifferences = {
     question: 'requests of /dev/iommu from IOAS_MAP_FILE (0x8f) on',
     older: 'ENOTTY',
     newer: 'known',
-    why: 'the requests are new: MAP_FILE, VIOMMU_ALLOC, VDEVICE_ALLOC, CHANGE_PROCESS, VEVENTQ_ALLOC, HW_QUEUE_ALLOC, NOIOMMU_GET_PA',
+    why: 'the requests are new: MAP_FILE, VIOMMU_ALLOC, VDEVICE_ALLOC, CHANGE_PROCESS, VEVENTQ_ALLOC, HW_QUEUE_ALLOC',
   },
   fdinfoPath: {
     since: '7.2',
@@ -89,6 +89,13 @@ export const linuxDifferences = {
     older: 'ENOTTY',
     newer: 'SET, without data; EINVAL for a device without PRE_COPY. `flags` of MIG_GET_PRECOPY_INFO is an answer then',
     why: 'older drivers gave the flags back as they came, so a user has to say that it reads them',
+  },
+  noIommuCdev: {
+    since: '7.3',
+    question: 'a device without an IOMMU: /dev/vfio/devices/noiommu-vfioN, and IOAS_NOIOMMU_GET_PA',
+    older: 'no node; ENOTTY',
+    newer: 'there for processes with CAP_SYS_RAWIO',
+    why: 'without an IOMMU there were group files only',
   },
   errorInterrupt: {
     since: '7.3',

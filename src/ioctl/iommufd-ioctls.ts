@@ -34,6 +34,7 @@ import { viewOf } from '../base/data-view.ts';
 import { VfioError } from '../base/errno.ts';
 import type { Iommufd } from '../engine/iommufd/iommufd.ts';
 import type { PagesSource } from '../engine/iommufd/pinned-pages.ts';
+import type { LinuxRules } from '../engine/linux-version.ts';
 import { type Caller, describeFile } from './caller.ts';
 import { OpenFile } from './file-table.ts';
 import { iommufdCompatIoctls } from './iommufd-compat-ioctls.ts';
@@ -340,6 +341,12 @@ const rows: Readonly<Record<number, Row>> = {
 /** `_IO(';', n)`: no direction and no size. */
 const TYPE = 0x3b00;
 
+/** Whether a kernel has the request at all. */
+function isKnown(number: number, linux: LinuxRules): boolean {
+  if (number === IommufdCommand.IOAS_NOIOMMU_GET_PA) return linux.noIommuCdev;
+  return number < IommufdCommand.IOAS_MAP_FILE || linux.mapFile;
+}
+
 /**
  * One request of /dev/iommu.
  *
@@ -347,7 +354,7 @@ const TYPE = 0x3b00;
  */
 export function iommufdIoctl(iommufd: Iommufd, request: number, caller: Caller, user: UserBuffer, argument: IoctlArgument): number {
   const number = request & 0xff;
-  const row = number < IommufdCommand.IOAS_MAP_FILE || iommufd.linux.mapFile ? rows[number] : undefined;
+  const row = isKnown(number, iommufd.linux) ? rows[number] : undefined;
   // A number that exists is looked up before the rest of the request is.
   if (row !== undefined && request >>> 8 !== TYPE >>> 8) user.viewIn(0, 4);
   if (row === undefined || request >>> 8 !== TYPE >>> 8) {

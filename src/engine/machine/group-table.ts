@@ -5,6 +5,7 @@ import type { Numbers } from '../../base/numbers.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
 import { PhysicalMemory } from '../dma/physical-memory.ts';
 import type { Process } from '../dma/process.ts';
+import type { LinuxRules } from '../linux-version.ts';
 import type { Fabric } from './fabric.ts';
 import { IsolationGroup } from './isolation-group.ts';
 import type { Grouping } from './machine-spec.ts';
@@ -61,8 +62,11 @@ export class GroupTable {
   /** Nodes that were given to a user, by path. */
   readonly #uids = new Map<string, number>();
 
+  readonly #linux: LinuxRules;
+
   /** @param nodeOwner uid that nodes belong to as they appear */
-  constructor(fabric: Fabric, nodeOwner: number, grouping: Grouping, numbers: Numbers) {
+  constructor(fabric: Fabric, nodeOwner: number, grouping: Grouping, numbers: Numbers, linux: LinuxRules) {
+    this.#linux = linux;
     this.#fabric = fabric;
     this.#numbers = numbers;
     this.#grouping = grouping;
@@ -145,12 +149,18 @@ export class GroupTable {
       if (devices.length === 0) continue;
       const path = pathOf(group);
       nodes.push({ path, kind: 'group', mode: 0o600, uid: this.#uid(path), groupId: group.id, devices });
+      if (!this.hasOwnNodes(group)) continue;
       for (const one of devices) {
         const own = `/dev/vfio/devices/${one.vfioDev}`;
         nodes.push({ path: own, kind: 'device', mode: 0o600, uid: this.#uid(own), groupId: group.id, devices: [one] });
       }
     }
     return nodes;
+  }
+
+  /** Whether the devices of the group have nodes of their own. */
+  hasOwnNodes(group: FunctionGroup): boolean {
+    return this.#linux.noIommuCdev || !group.noIommu;
   }
 
   /** @throws VfioError ENOENT */

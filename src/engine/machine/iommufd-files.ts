@@ -97,6 +97,11 @@ export class IommufdFiles implements Disposable {
         fix: fn.bindCommand('vfio-pci'),
       });
     }
+    if (fn.group !== null && !groups.hasOwnNodes(fn.group)) {
+      throw new VfioError('ENOENT', `${fn.bdf} has no node in /dev/vfio/devices: it has no IOMMU, and this kernel gives it a group only`, {
+        fix: `Open /dev/vfio/noiommu-${fn.group.id}, or choose a newer kernel (linux: 7.3).`,
+      });
+    }
     groups.checkAccess(`/dev/vfio/devices/${nodeOf(fn)}`, process);
     if (fn.group?.noIommu === true) checkRawIo(process, `${fn.bdf}, which has no IOMMU`);
     const file = CdevFile.open(fn, process, this.#around);

@@ -75,7 +75,7 @@ export class Machine implements Disposable {
     this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
     this.#sleep = new MachineSleep(this.name, this.functions, this.context.events);
     const { groups, vfioDevices } = options.numbers ?? { groups: new LowestFree(), vfioDevices: new LowestFree() };
-    this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0, checkGrouping(spec.grouping), groups);
+    this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0, checkGrouping(spec.grouping), groups, this.context.linux);
     this.#binder = new Binder({
       ctx: this.context,
       drivers: this.drivers,
