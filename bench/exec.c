@@ -1,10 +1,12 @@
 /*
- * Costs of a program's system calls: exec [GROUP]. With a group, the program runs under `vfio exec`
- * with edu, and asks it as well. Prints the median of each, in nanoseconds, as JSON.
+ * Costs of a program's system calls: exec [GROUP BDF]. With a group, the program runs under
+ * `vfio exec` with edu, and asks it as well. Prints the median of each, in nanoseconds, as JSON.
  */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <fcntl.h>
 #include <linux/vfio.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +14,9 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -65,6 +70,52 @@ static void round_trips(void) {
   waitpid(child, NULL, 0);
 }
 
+#ifdef __x86_64__
+static uint32_t load(const volatile uint32_t *from) {
+  uint32_t value;
+  __asm__ volatile("movl 4(%%rsi), %0" : "=r"(value) : "S"(from) : "memory");
+  return value;
+}
+enum { LOAD_BYTES = 3 };
+
+/* Makes the requests that an emulation needs, and skips the instruction. */
+static void skip_load(pid_t thread) {
+  siginfo_t signal;
+  struct user_regs_struct registers;
+  struct iovec all = {&registers, sizeof registers};
+  char code[15];
+  ptrace(PTRACE_GETSIGINFO, thread, NULL, &signal);
+  ptrace(PTRACE_GETREGSET, thread, NT_PRSTATUS, &all);
+  struct iovec ours = {code, sizeof code}, theirs = {(void *)registers.rip, sizeof code};
+  if (process_vm_readv(thread, &ours, 1, &theirs, 1, 0) != sizeof code) exit(1);
+  registers.rip += LOAD_BYTES;
+  ptrace(PTRACE_SETREGSET, thread, NT_PRSTATUS, &all);
+  ptrace(PTRACE_CONT, thread, NULL, NULL);
+}
+
+/* A load that faults, and a tracer in C that skips it: the least that a trapped access can cost. */
+static void traced_loads(void) {
+  fflush(stdout);
+  const pid_t child = fork();
+  if (child == 0) {
+    const volatile uint32_t *registers = mmap(NULL, 4096, PROT_READ, MAP_SHARED, memfd_create("registers", MFD_CLOEXEC), 0);
+    raise(SIGSTOP);
+    MEASURE("mapped", 10000, load(registers));
+    fflush(stdout);
+    _exit(0);
+  }
+  int status;
+  waitpid(child, &status, WUNTRACED);
+  if (ptrace(PTRACE_SEIZE, child, NULL, NULL) != 0) exit(1);
+  kill(child, SIGCONT);
+  while (waitpid(child, &status, __WALL) == child && WIFSTOPPED(status)) {
+    if (WSTOPSIG(status) == SIGBUS && status >> 16 == 0) skip_load(child);
+    else ptrace(PTRACE_CONT, child, NULL, status >> 16 == 0 ? WSTOPSIG(status) : 0);
+  }
+  separator = ',';
+}
+#endif
+
 static int must(int result, const char *what) {
   if (result < 0) {
     perror(what);
@@ -73,11 +124,11 @@ static int must(int result, const char *what) {
   return result;
 }
 
-static void device_calls(const char *path) {
+static void device_calls(const char *path, const char *bdf) {
   const int container = must(open("/dev/vfio/vfio", O_RDWR), "container"), group = must(open(path, O_RDWR), path);
   must(ioctl(group, VFIO_GROUP_SET_CONTAINER, &container), "SET_CONTAINER");
   must(ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU), "SET_IOMMU");
-  const int device = must(ioctl(group, VFIO_GROUP_GET_DEVICE_FD, "0000:00:04.0"), "GET_DEVICE_FD");
+  const int device = must(ioctl(group, VFIO_GROUP_GET_DEVICE_FD, bdf), "GET_DEVICE_FD");
   const off_t config = (off_t)VFIO_PCI_CONFIG_REGION_INDEX << 40;
   uint32_t word = 6;
   must((int)pwrite(device, &word, 2, config + 4), "COMMAND");
@@ -86,6 +137,11 @@ static void device_calls(const char *path) {
   MEASURE("info", 10000, must(ioctl(device, VFIO_DEVICE_GET_INFO, &info), "GET_INFO"));
   MEASURE("config", 10000, must((int)pread(device, &word, 4, config), "config"));
   MEASURE("bar", 10000, must((int)pread(device, &word, 4, 0), "BAR 0"));
+#ifdef __x86_64__
+  const volatile uint32_t *registers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, device, 0);
+  if (registers == MAP_FAILED) must(-1, "mmap");
+  MEASURE("mapped", 10000, load(registers));
+#endif
   void *memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   struct vfio_iommu_type1_dma_map map = {.argsz = sizeof map, .flags = 3, .vaddr = (uintptr_t)memory, .iova = 0x10000, .size = MEMORY};
   struct vfio_iommu_type1_dma_unmap unmap = {.argsz = sizeof unmap, .iova = 0x10000, .size = MEMORY};
@@ -102,7 +158,10 @@ int main(int argc, char **argv) {
   MEASURE("pread", 20000, must((int)pread(file, &byte, 1, 1 << 30), "pread"));
   MEASURE("open", 3000, close(open(argv[0], O_RDONLY)));
   round_trips();
-  if (argc > 1) device_calls(argv[1]);
+  if (argc > 2) device_calls(argv[1], argv[2]);
+#ifdef __x86_64__
+  else traced_loads();
+#endif
   puts("}");
   return 0;
 }
