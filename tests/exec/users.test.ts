@@ -64,3 +64,11 @@ it('takes the program along when it is killed', async () => {
   // A process that is being killed closes its files first.
   while (!/^(gone|Z|X)/.test(stateOf(Number(pid)))) await new Promise((settle) => setTimeout(settle, 10));
 });
+
+it.skipIf(compiler === null)('goes on after each mistake of a model', () => {
+  const model = join(import.meta.dirname, '../kit/careless-model.ts');
+  const { status, lines, stderr } = run(...vfio, 'exec', '--device', model, '--', compiled('pokes'), '0000:01:00.0', '6');
+  expect(lines).toEqual(['id bad01234']);
+  expect(status).toBe(0);
+  expect(stderr).toContain('in a timer of Node');
+});
