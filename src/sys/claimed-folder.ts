@@ -3,8 +3,10 @@
  * removes those of processes that were killed. The owner holds a lock of a file in it (flock(2)).
  */
 import {
+  accessSync,
   chmodSync,
   closeSync,
+  constants,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -38,7 +40,8 @@ export class ClaimedFolder implements Disposable {
   }
 
   /**
-   * A new folder of mode 0700 in the user's run-time directory, or else in the temporary one.
+   * A new folder of mode 0700 in the user's run-time directory, else in shared memory or in the
+   * temporary directory.
    *
    * @param kind begins its name
    * @throws VfioError EACCES, ENOSPC, EROFS
@@ -127,9 +130,18 @@ export class ClaimedFolder implements Disposable {
   }
 }
 
+const SHARED_MEMORY = '/dev/shm';
+
+/** In memory where that is possible: a folder of thousands of files takes seconds on some disks. */
 function placeOfFolders(): string {
   const { XDG_RUNTIME_DIR: own } = process.env;
-  return own === undefined || own === '' ? tmpdir() : own;
+  if (own !== undefined && own !== '') return own;
+  try {
+    accessSync(SHARED_MEMORY, constants.W_OK);
+    return SHARED_MEMORY;
+  } catch {
+    return tmpdir();
+  }
 }
 
 function openOwned(path: string, flags: string): OwnedFd {

@@ -77,7 +77,9 @@ export function mountCalls(
       continue;
     }
     const ours = new Set(places.map(({ target }) => target.slice(above.length + 1).split('/')[0]!));
-    for (const { name, kind } of host.list(above)) {
+    // Folders first: a bind of one that holds the scaffold copies the mounts made there before.
+    const entries = [...host.list(above)].sort((a, b) => Number(b.kind === 'folder') - Number(a.kind === 'folder'));
+    for (const { name, kind } of entries) {
       if (ours.has(name)) continue;
       if (kind === 'link') scaffold.makeLink(`${inside}/${name}`, host.linkTarget(`${above}/${name}`));
       else {
