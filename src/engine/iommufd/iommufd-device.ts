@@ -48,6 +48,7 @@ export interface DeviceIommufd {
   released(hwpt: Hwpt): void;
 }
 
+/** A device that is bound to an iommufd: an object of it, with a number. */
 export class IommufdDevice {
   readonly kind = 'device';
   readonly bdf: string;
@@ -96,6 +97,7 @@ export class IommufdDevice {
     return this.#iommufd.objects.idOf(this);
   }
 
+  /** The IOMMU above it. */
   get iommu(): IommuProperties {
     return this.group.iommu;
   }
