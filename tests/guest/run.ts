@@ -1,5 +1,5 @@
 /**
- * `npm run test:guest [-- --only edu|nvme|devices] [--kernel stable|backports] [--speed]
+ * `npm run test:guest [-- --only edu|nvme|devices|endpoint] [--kernel stable|backports] [--speed]
  * [--require] [--verbose]`: boots Linux in QEMU and checks served devices from inside the guest.
  *
  * It needs no installed package: apt fetches QEMU, the kernel and tools as Debian packages into a
@@ -12,6 +12,7 @@ import { Unavailable } from '../../src/api/linux/unavailable.ts';
 import { visitDevices } from './devices.ts';
 import { DiskTools } from './disk-tools.ts';
 import { visitCard, visitEdu } from './edu.ts';
+import { visitEndpoint } from './endpoint.ts';
 import { GuestTools } from './guest-tools.ts';
 import { visitNvme } from './nvme.ts';
 import { endServers } from './served-device.ts';
@@ -36,11 +37,13 @@ function parsed() {
   }
 }
 
-const subjects = ['edu', 'nvme', 'devices'];
+const subjects = ['edu', 'nvme', 'devices', 'endpoint'];
 
 function usage(what: string): never {
   console.error(what);
-  console.error('usage: npm run test:guest -- [--only edu|nvme|devices] [--kernel stable|backports] [--speed] [--require] [--verbose]');
+  console.error(
+    'usage: npm run test:guest -- [--only edu|nvme|devices|endpoint] [--kernel stable|backports] [--speed] [--require] [--verbose]',
+  );
   process.exit(2);
 }
 
@@ -58,6 +61,7 @@ async function main(): Promise<Visits> {
     await visits.withServed([join(import.meta.dirname, 'card.ts')], (served) => visitCard(visits, served));
   }
   if (wanted('devices')) await visitDevices(visits);
+  if (wanted('endpoint')) await visitEndpoint(visits, cache);
   if (wanted('nvme')) await visitNvme(visits, DiskTools.prepare(cache), { speed: options.speed });
   return visits;
 }
