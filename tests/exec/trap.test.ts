@@ -172,7 +172,7 @@ describe.runIf(traps)('registers that a process maps', () => {
   });
 
   it('a process that another one traces is refused with the name of the other', async () => {
-    const { tracer, files } = tracing();
+    const { tracer, files, reports } = tracing();
     let refused: unknown;
     await run(programs, 'traced', (pid, file) => {
       files.set(file, { at: () => null, heldAnswer: () => null });
@@ -184,6 +184,7 @@ describe.runIf(traps)('registers that a process maps', () => {
     });
     expect(refused).toMatchObject({ code: 'EPERM', message: expect.stringMatching(/process \d+ \(programs\) traces it already/) });
     expect(tracer.processes).toBe(0);
+    expect(reports).toEqual([expect.stringMatching(/traces it already\. .*--bars rw/)]);
   });
 
   it('a killed process leaves nothing, and the next one is served', async () => {
