@@ -1,4 +1,4 @@
-/* Stores to each of the first registers of a device's BAR 0: pokes BDF COUNT. Prints its id after. */
+/* Stores to each of the first COUNT registers of BAR 0, and prints the id then: pokes BDF COUNT */
 #include <fcntl.h>
 #include <linux/vfio.h>
 #include <stdint.h>
