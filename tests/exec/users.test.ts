@@ -4,6 +4,7 @@ import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { expect, it } from 'vitest';
+import { VfioProcess } from '../kit/vfio-process.ts';
 import { compiled, compiler, folder } from './programs.ts';
 
 const vfio = [process.execPath, join(import.meta.dirname, '../../bin/vfio.js')];
@@ -71,4 +72,18 @@ it.skipIf(compiler === null)('goes on after each mistake of a model', () => {
   expect(lines).toEqual(['id bad01234']);
   expect(status).toBe(0);
   expect(stderr).toContain('in a timer of Node');
+});
+
+it('says what it waits for after the program, and a signal ends the wait', async () => {
+  // The child holds no stream of ours.
+  const script = 'sleep 1000 >/dev/null 2>&1 & echo $!; exit 5';
+  await using running = new VfioProcess(['exec', '--device', 'edu', '--', 'sh', '-c', script]);
+  await running.says('sh has ended. Programs that it started go on');
+  const child = Number(running.stdout);
+  try {
+    expect(await running.end('SIGINT')).toBe(5);
+    expect(stateOf(child)).toMatch(/^S/);
+  } finally {
+    process.kill(child, 'SIGKILL');
+  }
 });

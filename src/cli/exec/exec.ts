@@ -1,4 +1,5 @@
 /** `vfio exec`: a program on a machine, until it ends. */
+import { constants } from 'node:os';
 import { type BarAccess, startOn } from '../../api/exec.ts';
 import { machineOfModels } from '../../api/exec-machine.ts';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
@@ -9,12 +10,14 @@ import { VfioError } from '../../base/errno.ts';
 import { FaultPlan } from '../../engine/fault-plan.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import { EventStream } from '../../events/stream.ts';
+import type { RunningProgram } from '../../exec/launcher.ts';
 import type { CommandContext } from '../command.ts';
 import type { EventsOptions } from '../event-options.ts';
 import { writeEventFiles } from '../events/event-files.ts';
 import type { Fault } from '../fail-option.ts';
 import { modelAddress } from '../serve/model-address.ts';
 import { logTo } from '../serve/serve-options.ts';
+import type { Terminal } from '../terminal.ts';
 import { stepNamed } from './call-names.ts';
 import { traceCalls } from './trace-calls.ts';
 
@@ -42,8 +45,7 @@ export async function execProgram({ terminal }: CommandContext, options: ExecOpt
   for (const { call, errno, skip } of fail) faults.failNext(stepNamed(call), errno, skip);
   const machine = await machineFor(options, { events, faults }, undo);
   const running = undo.use(startOn(machine, [program, ...args], { sysfs, ...(bars === undefined ? {} : { bars }) }));
-  undo.use(signalsFor(running.program));
-  return await running.status;
+  return await untilGone(running, program, terminal);
 }
 
 /** The nodes of groups are the user's, as a udev rule would make them. */
@@ -66,25 +68,39 @@ async function machineFor(
   return made.machine;
 }
 
-/** Ctrl-C reaches the program by the terminal; signals to this process alone are handed on. */
-function signalsFor(program: { kill(signal: number): void }): Disposable {
-  const ignored = () => {};
-  const handedOn = [
-    ['SIGTERM', 15],
-    ['SIGHUP', 1],
-  ] as const;
-  const listeners = handedOn.map(([name, number]) => {
-    const listener = () => program.kill(number);
-    process.on(name, listener);
-    return () => void process.off(name, listener);
+/** So long after the end of the program, a line says what is waited for: milliseconds. */
+const WAIT_SAID_MS = 1000;
+
+/**
+ * The exit status, once the program and all programs that it has started are gone. Ctrl-C reaches
+ * them by the terminal; other signals to this process alone are handed on. When the program itself
+ * has ended, any of these signals ends the wait for the others.
+ */
+async function untilGone({ program, exited, status }: RunningProgram, name: string, terminal: Terminal): Promise<number> {
+  let stop: (() => void) | null = null;
+  const handlers = (['SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGHUP'] as const).map((signal) => {
+    const handler = () => {
+      if (stop !== null) stop();
+      else if (signal === 'SIGTERM' || signal === 'SIGHUP') program.kill(constants.signals[signal]);
+    };
+    process.on(signal, handler);
+    return () => void process.off(signal, handler);
   });
-  process.on('SIGINT', ignored);
-  process.on('SIGQUIT', ignored);
-  return {
-    [Symbol.dispose]: () => {
-      for (const off of listeners) off();
-      process.off('SIGINT', ignored);
-      process.off('SIGQUIT', ignored);
-    },
-  };
+  let said: NodeJS.Timeout | null = null;
+  try {
+    const first = await exited;
+    const stopped = new Promise<void>((settle) => {
+      stop = settle;
+    });
+    said = setTimeout(() => {
+      terminal.err(
+        `${name} has ended. Programs that it started go on, and have the devices until they end; Ctrl-C takes the devices away.`,
+      );
+    }, WAIT_SAID_MS);
+    await Promise.race([status, stopped]);
+    return first;
+  } finally {
+    if (said !== null) clearTimeout(said);
+    for (const off of handlers) off();
+  }
 }
