@@ -6,6 +6,7 @@
  */
 #include "watch.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/ptrace.h>
 #include <sys/types.h>
@@ -66,6 +67,7 @@ struct waited {
   idtype_t which;
   id_t id;
   int options;
+  int yields;
   siginfo_t info;
 };
 
@@ -74,13 +76,16 @@ static int look_for_child(void *what, int timeout_ms) {
   struct waited *waited = what;
   waited->info.si_pid = 0;
   if (waitid(waited->which, waited->id, &waited->info, waited->options | WNOHANG) < 0) return -1;
-  return waited->info.si_pid != 0;
+  if (waited->info.si_pid != 0) return 1;
+  /* On one core the tracee runs only while this thread does not. */
+  if (waited->yields) sched_yield();
+  return 0;
 }
 
 /*
  * waitid(which, id, options, into, spins): a change of a child or tracee into `into` as pid, code,
  * status. 1: there was one; 0: there was none. It never sleeps; with `spins` it looks again and
- * again for as long as that has paid off lately (spin.c).
+ * again for as long as that has paid off lately (spin.c), and yields in between.
  */
 napi_value vt_waitid(napi_env env, napi_callback_info info) {
   ARGS(4);
@@ -90,7 +95,7 @@ napi_value vt_waitid(napi_env env, napi_callback_info info) {
   int32_t *into;
   if (int32s(env, argv[3], 3, &into) != 0) return number(env, -EINVAL);
   OPTIONAL_FLAG(4, spins);
-  struct waited waited = {.which = (idtype_t)which, .id = (id_t)id, .options = options};
+  struct waited waited = {.which = (idtype_t)which, .id = (id_t)id, .options = options, .yields = spins};
   int found = spins ? spin_wait(&state_of(env)->trace_spin, look_for_child, &waited, 1) : look_for_child(&waited, 0);
   if (found > 0) {
     into[0] = waited.info.si_pid;
