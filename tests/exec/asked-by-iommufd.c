@@ -36,7 +36,8 @@ static long R; static int E;
 static void tail(void) { if (R < 0) printf(" -> %ld %s(%d)", R, strerrorname_np(E) ?: "?", E); else printf(" -> %ld", R); }
 static void out(const char *f, ...) { va_list a; va_start(a, f); vprintf(f, a); va_end(a); tail(); printf("\n"); }
 #define T(call, ...) do { errno = 0; R = (long)(call); E = errno; out(__VA_ARGS__); } while (0)
-static void X(int fd, u32 req, void *buf, unsigned len, const char *f, ...) { // ioctl + changed words
+// ioctl + changed words
+static void X(int fd, u32 req, void *buf, unsigned len, const char *f, ...) {
   u8 old[1024]; unsigned n = len > 1024 ? 1024 : len; memcpy(old, buf, n); errno = 0; R = ioctl(fd, req, buf); E = errno;
   va_list a; va_start(a, f); vprintf(f, a); va_end(a); tail(); int k = 0;
   for (unsigned i = 0; i + 4 <= n; i += 4) { u32 x, y; memcpy(&x, old + i, 4); memcpy(&y, (u8 *)buf + i, 4); if (x != y) { if (++k > 12) { printf(" ..."); break; } printf(" [%u]=%#x", i, y); } }
@@ -225,7 +226,7 @@ static void c_edu(const char *cd) {
 }
 static int tbind(int d, const u8 *t, const char *w) { struct bind b = {.argsz = 24, .flags = t ? 1 : 0, .iommufd = io, .tok = (uintptr_t)t}; X(d, BIND, &b, 24, "BIND %s", w); return (int)R; }
 static void c_token(const char *pf, const char *vf) {
-  static u8 A[16], B[16], Z[16]; memset(A, 0x11, 16); memset(B, 0x99, 16); io = oio(); int p, v; puts("# nobody open"); v = ocd(vf); tbind(v, 0, "VF, no token"); tbind(v, A, "VF token A, none ever set"); tbind(v, Z, "VF token 0"); close(v);
+  static u8 A[16], B[16], Z[16]; memset(A, 0x11, 16); memset(B, 0x99, 16); io = oio(); int p, v; puts("# no file open"); v = ocd(vf); tbind(v, 0, "VF, no token"); tbind(v, A, "VF token A, none ever set"); tbind(v, Z, "VF token 0"); close(v);
   puts("# PF without token"); p = ocd(pf); tbind(p, 0, "PF, no token"); v = ocd(vf); tbind(v, 0, "VF, no token"); tbind(v, A, "VF token A"); tbind(v, Z, "VF token 0"); close(v); close(p); puts("# PF with token A"); p = ocd(pf); tbind(p, A, "PF token A"); v = ocd(vf); tbind(v, 0, "VF, no token"); tbind(v, B, "VF token B"); tbind(v, Z, "VF token 0"); tbind(v, (u8 *)8, "VF bad pointer"); tbind(v, A, "VF token A"); puts("# PF closed and reopened while the VF is open"); close(p); p = ocd(pf); tbind(p, 0, "PF, no token"); tbind(p, B, "PF token B"); tbind(p, A, "PF token A"); close(v);
   struct { struct vfio_device_feature f; u8 u[16]; } df = {{.argsz = sizeof df, .flags = VFIO_DEVICE_FEATURE_SET | 0}, {0}}; memset(df.u, 0x77, 16); X(p, VFIO_DEVICE_FEATURE, &df, 24, "FEATURE SET VF_TOKEN 77.."); v = ocd(vf); tbind(v, A, "VF token A"); tbind(v, df.u, "VF token 77.."); close(v); close(p); puts("# all closed"); v = ocd(vf); tbind(v, df.u, "VF token 77.., PF closed"); close(v); v = ocd(vf); tbind(v, 0, "VF no token, PF closed"); close(v); puts("# failed PF bind: does the token stick?"); p = ocd(pf); struct bind b = {.argsz = 24, .flags = 1, .iommufd = 999, .tok = (uintptr_t)B}; X(p, BIND, &b, 24, "PF BIND token B with a bad iommufd"); tbind(p, 0, "PF no token"); v = ocd(vf); tbind(v, B, "VF token B"); tbind(v, df.u, "VF token 77.."); X(v, VFIO_DEVICE_FEATURE, &df, 24, "FEATURE SET VF_TOKEN on the VF"); df.f.flags = VFIO_DEVICE_FEATURE_GET; X(p, VFIO_DEVICE_FEATURE, &df, 24, "FEATURE GET VF_TOKEN"); hi(v, "VF"); hi(p, "PF");
 }

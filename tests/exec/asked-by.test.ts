@@ -12,7 +12,7 @@ import { MemfdMemory } from '../../src/sys/memfd.ts';
 import { EDU } from '../kernel-answers/guest.ts';
 import { compiled, compiler, runOn } from './programs.ts';
 
-/** The guest's edu, with the address that QEMU's firmware chose for its BAR, and a second device. */
+/** The guest's edu, at the address that QEMU's firmware chose for its BAR, and a second device. */
 function guest(): Machine {
   const machine = new Machine(
     {
