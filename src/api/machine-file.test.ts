@@ -190,7 +190,7 @@ describe('what only a declaration can bring about', () => {
   it('B.8 params takes every parameter by its name, with its kind of value', () => {
     using machine = switchOn(`
 params:
-  { dmaEntryLimit: 7, allowUnsafeInterrupts: true, noIntxMask: true, disableIdleD3: true, enableSriov: true, disableDenylist: true, requireReset: true,
+  { dmaEntryLimit: 7, allowUnsafeInterrupts: true, unsafeNoIommu: true, noIntxMask: true, disableIdleD3: true, enableSriov: true, disableDenylist: true, requireReset: true,
     forceRevokeAfterMs: 250, suspendTimeoutMs: 20, maxVectors: 3, dynamicMsix: false }
 pageSize: 64K
 devices: [{ at: 04.0, model: edu, driver: none }]
@@ -200,6 +200,7 @@ devices: [{ at: 04.0, model: edu, driver: none }]
     expect(values).toEqual({
       dmaEntryLimit: 7,
       allowUnsafeInterrupts: true,
+      unsafeNoIommu: true,
       noIntxMask: true,
       disableIdleD3: true,
       enableSriov: true,
