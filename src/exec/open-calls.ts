@@ -14,10 +14,20 @@ import { plainText } from './trace/call-text.ts';
 const PATH_MAX = 4096;
 const path = Buffer.alloc(PATH_MAX);
 
-/** The path at an address of the caller; null: not readable, which Linux answers. */
+/** As `readFrom`; 0 for a program that is closed to this user. */
+function readUpTo(thread: number, address: number, into: Uint8Array, size: number): number {
+  try {
+    return readFrom(thread, address, into, 0, size);
+  } catch (error) {
+    if (error instanceof VfioError && error.code === 'EPERM') return 0;
+    throw error;
+  }
+}
+
+/** The path at an address of the caller; null: not readable, and so the open is Linux's. */
 function pathAt(thread: number, address: number): string | null {
   for (const size of [256, PATH_MAX]) {
-    const got = readFrom(thread, address, path, 0, size);
+    const got = readUpTo(thread, address, path, size);
     const end = path.indexOf(0);
     if (end >= 0 && end < got) return path.toString('latin1', 0, end);
     if (got < size) return null;
@@ -77,9 +87,10 @@ function openPath(served: Served, directory: number, address: number, flags: num
   const found = tree?.lookup(whole, (flags & Flag.NOFOLLOW) === 0) ?? null;
   const access = flags & OpenFlags.O_ACCMODE;
   const closeOnExec = (flags & OpenFlags.O_CLOEXEC) !== 0;
+  // Linux answers an O_CREAT that must not find the file, and reads what is only bytes.
+  if (found !== null && (flags & Flag.CREAT) !== 0 && (flags & Flag.EXCL) !== 0) return PROCEED;
   if (found?.kind === 'attribute') {
-    // Linux reads what is only bytes, and answers an O_CREAT that must not find the file.
-    if ((flags & Flag.EXCL) !== 0 || (found.attribute.constant === true && access === OpenFlags.O_RDONLY)) return PROCEED;
+    if (found.attribute.constant === true && access === OpenFlags.O_RDONLY) return PROCEED;
     const { caller } = served;
     beginOpen(served, found.path, access);
     const file = new OpenFile({ kind: 'attribute', attribute: tree!.openAttribute(found, flags, caller.process) });
@@ -110,6 +121,6 @@ export const openat = (served: Served): number => openAt(served, served.calls.un
 export function openat2(served: Served): number {
   const how = new Uint8Array(8);
   const { calls } = served;
-  if (readFrom(calls.thread, calls.argument(2), how) < 8) return PROCEED;
+  if (readUpTo(calls.thread, calls.argument(2), how, 8) < 8) return PROCEED;
   return openAt(served, new DataView(how.buffer).getUint32(0, true));
 }

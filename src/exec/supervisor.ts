@@ -188,13 +188,21 @@ export class Supervisor implements Served, Disposable {
     return -Errno.EIO;
   }
 
-  /** The open file of VFIO behind a descriptor of the caller; null: none, or none of VFIO's. */
+  /**
+   * The open file of VFIO behind a descriptor of the caller; null: none, none of VFIO's, or that of
+   * a program that is closed to this user, whose calls are Linux's.
+   */
   file(fd: number): OpenFile | null {
     const known = this.#threads.get(this.calls.thread);
     if (known?.files.look(fd)) return this.#found(known);
     // Not open, or the thread with that number was another one.
-    const thread = this.#thread();
-    return thread.files.look(fd) ? this.#found(thread) : null;
+    try {
+      const thread = this.#thread();
+      return thread.files.look(fd) ? this.#found(thread) : null;
+    } catch (error) {
+      if (error instanceof VfioError && error.code === 'EPERM') return null;
+      throw error;
+    }
   }
 
   #found(thread: Thread): OpenFile | null {

@@ -8,6 +8,10 @@ import { Errno, VfioError } from '../base/errno.ts';
 import { type Addon, addon, checked } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
 
+/** A process that is closed to its own user. */
+const UNDUMPABLE =
+  'The program may have made itself undumpable (PR_SET_DUMPABLE), or the kernel forbids ptrace (kernel.yama.ptrace_scope); run vfio exec as root.';
+
 /** The files of a thread, by descriptor. */
 export class ThreadFiles implements Disposable {
   readonly #directory: OwnedFd;
@@ -21,13 +25,16 @@ export class ThreadFiles implements Disposable {
     this.#path = path;
   }
 
-  /** @throws VfioError ESRCH when there is no such thread, or it is not this user's */
+  /** @throws VfioError ESRCH when there is no such thread; EPERM when it is closed to this user */
   static of(thread: number | 'self'): ThreadFiles {
     const path = `/proc/${thread}/fd`;
     try {
       return new ThreadFiles(OwnedFd.own(openSync(path, 'r'), path), path);
     } catch (cause) {
-      throw new VfioError('ESRCH', `the files of thread ${thread} cannot be read`, { cause });
+      if ((cause as NodeJS.ErrnoException).code === 'EACCES') {
+        throw new VfioError('EPERM', `the files of thread ${thread} are closed to this process`, { fix: UNDUMPABLE, cause });
+      }
+      throw new VfioError('ESRCH', `there is no thread ${thread}`, { cause });
     }
   }
 
@@ -98,9 +105,7 @@ function transferred(result: number, pid: number): number {
   if (result === -Errno.EFAULT) return 0;
   if (result === -Errno.ESRCH) throw new VfioError('ESRCH', `process ${pid} has ended`);
   if (result === -Errno.EPERM) {
-    throw new VfioError('EPERM', `the memory of process ${pid} is closed to this process`, {
-      fix: 'The program may have made itself undumpable (PR_SET_DUMPABLE), or the kernel forbids ptrace (kernel.yama.ptrace_scope); run vfio exec as root.',
-    });
+    throw new VfioError('EPERM', `the memory of process ${pid} is closed to this process`, { fix: UNDUMPABLE });
   }
   return checked(result, `the memory of process ${pid}`);
 }

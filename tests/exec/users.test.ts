@@ -39,6 +39,13 @@ it.skipIf(compiler === null || !isRoot)('a program that becomes another user los
   expect(lines.slice(0, 4)).toEqual(['container ok', 'version 0', 'group EACCES', 'bad pointer EBADF']);
 });
 
+it.skipIf(compiler === null)('a program that is closed to its user goes on without VFIO', () => {
+  chmodSync(folder, 0o755);
+  const user = isRoot ? nobody : [];
+  const command = [...vfio, 'exec', '--device', 'edu', '--no-sysfs', '--', compiled('hides'), '/dev/vfio/1'];
+  expect(run(...user, ...command).lines).toEqual(['open ok', 'pread ok', 'nothing ENOENT', 'group ENOENT']);
+});
+
 it('says which part of the kernel is in use already', () => {
   const { status, stderr } = run(...vfio, 'exec', '--device', 'edu', '--', ...vfio, 'exec', '--device', 'edu', '--', 'true');
   expect(stderr).toMatch(/a seccomp filter that has a listener already.*\n +fix: Run vfio exec outside/);

@@ -21,7 +21,7 @@ import { busPath, driverPath, functionPath, groupPath, modulePath, rootBusPath }
 
 /** Modules of VFIO, and the parameters that the engine does not have, with their values. */
 const modules: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  vfio: { enable_unsafe_noiommu_mode: 'N' },
+  vfio: {},
   vfio_pci: { disable_vga: 'N' },
   vfio_pci_core: {},
   vfio_iommu_type1: { disable_hugepages: 'N' },
