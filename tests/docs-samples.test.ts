@@ -15,6 +15,7 @@ const pages: readonly (readonly [page: string, commands: number])[] = [
   ['vm-references.md', 1],
   ['events.md', 1],
   ['iommufd.md', 1],
+  ['exec.md', 1],
   ['guides/write-a-device.md', 2],
   ['guides/write-a-driver.md', 2],
   ['guides/test-a-driver.md', 1],

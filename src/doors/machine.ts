@@ -1,6 +1,7 @@
 /**
  * The door to whole machines: topology and groups, containers and DMA, the ioctl door, processes,
- * mediators, and references on virtual machines. A device or a driver alone needs none of this.
+ * programs and a whole Linux on a machine, mediators, and references on virtual machines. A device
+ * or a driver alone needs none of this.
  *
  *     import { KernelDoor, loadMachine } from 'vfio-ts/machine';
  *
@@ -21,7 +22,9 @@ export {
 } from '../abi/mediator.ts';
 export type { DirectMemory, Memory, MemoryAllocator } from '../abi/memory.ts';
 export { DirtyFlags, DmaMapFlags, DmaUnmapFlags, Extension, RegionFlags, RegionIndex } from '../abi/vfio.ts';
+export { type BarAccess, type ExecOptions, execOn } from '../api/exec.ts';
 export { importMediators } from '../api/import-mediator.ts';
+export { type LinuxOptions, linuxOn } from '../api/linux.ts';
 export { importMachine, loadMachine } from '../api/machine.ts';
 export { parseMachine, readMachineFile } from '../api/machine-file.ts';
 export { type Culprit, type ErrnoName, VfioError, type VfioErrorOptions } from '../base/errno.ts';
