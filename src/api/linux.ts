@@ -5,6 +5,7 @@
  */
 import { realpathSync } from 'node:fs';
 import { CapId } from '../abi/pci.ts';
+import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
 import { VFIO_PCI } from '../engine/machine/binding.ts';
 import type { Machine } from '../engine/machine/machine.ts';
@@ -30,10 +31,6 @@ export interface LinuxOptions extends ExecOptions {
   readonly memory?: number;
   /** Processors, each a thread of the kernel. Default: 1. */
   readonly processors?: number;
-  /** Functions that the guest gets, by address. Default: all that vfio-pci drives. */
-  readonly functions?: readonly string[];
-  /** Where the command runs. Default: this process's directory. */
-  readonly directory?: string;
   /**
    * The console is a terminal of this size, on this process's standard input and output. Default:
    * the command reads nothing, and its output goes to standard output as it is.
@@ -42,7 +39,7 @@ export interface LinuxOptions extends ExecOptions {
   /** All messages of the kernel go to standard error. Default: its errors alone. */
   readonly verbose?: boolean;
   /** Further words of the kernel's command line. */
-  readonly kernelWords?: readonly string[];
+  readonly append?: readonly string[];
 }
 
 const DEFAULT_MEMORY = 2 ** 28;
@@ -66,7 +63,7 @@ export function functionsForLinux(machine: Machine): readonly string[] {
 }
 
 /**
- * Boot Linux on a machine, run a command, and switch it off.
+ * Boot Linux on a machine, run a command in this process's directory, and switch it off.
  *
  * @param command the program and its arguments; empty: a shell
  * @returns the exit status of the command
@@ -94,16 +91,19 @@ export interface RunningLinux extends Disposable {
 export function startLinux(machine: Machine, command: readonly string[], options: LinuxOptions = {}): RunningLinux {
   const { memory = DEFAULT_MEMORY, processors = 1, verbose = false, environment = process.env } = options;
   const kernel = findKernel(options.kernel);
-  const functions = options.functions ?? functionsForLinux(machine);
+  const functions = functionsForLinux(machine);
   const { terminal = null } = options;
-  const folder = new BootFolder({
-    command,
-    directory: options.directory ?? process.cwd(),
-    environment: guestEnvironment(environment),
-    writable: options.writable === true,
-    shared: (options.share ?? []).map((path) => checkPath(realpathSync(path))),
-    terminal,
-  });
+  using undo = new Cleanup();
+  const folder = undo.use(
+    new BootFolder({
+      command,
+      directory: process.cwd(),
+      environment: guestEnvironment(environment),
+      writable: options.writable === true,
+      shared: (options.share ?? []).map((path) => checkPath(realpathSync(path))),
+      terminal,
+    }),
+  );
   const words = [
     kernel,
     `mem=${Math.ceil(memory / 2 ** 20)}M`,
@@ -125,14 +125,15 @@ export function startLinux(machine: Machine, command: readonly string[], options
     `uml_dir=${folder.path}/`,
     'umid=linux',
     ...functions.map((bdf) => `vfio_uml.device=${bdf}`),
-    ...(options.kernelWords ?? []),
+    ...(options.append ?? []),
     ...folder.kernelWords,
   ];
   // The guest maps all of its memory, of which nothing is locked.
-  const running = startOn(machine, words, { memlock: Number.POSITIVE_INFINITY, ...options });
+  const running = undo.use(startOn(machine, words, { memlock: Number.POSITIVE_INFINITY, ...options }));
   // A process of the guest that starts while the kernel dies has no parent that would end it.
   const namespace = mountNamespace(running.program.pid);
   void running.exited.then(() => namespace !== null && killNamespace(namespace));
+  const owns = undo.move();
   let stopped: number | null = null;
   return {
     status: running.status.then((ended) => {
@@ -147,10 +148,7 @@ export function startLinux(machine: Machine, command: readonly string[], options
       stopped ??= signal;
       running.program.kill(SIGKILL);
     },
-    [Symbol.dispose]: () => {
-      running[Symbol.dispose]();
-      folder[Symbol.dispose]();
-    },
+    [Symbol.dispose]: () => owns[Symbol.dispose](),
   };
 }
 

@@ -3,10 +3,10 @@
  * process, and the exit status of the command. The guest mounts it as /dev/vfio-ts, since /dev is
  * the guest's own, whatever its root is.
  */
-import { mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { ClaimedFolder } from '../../sys/claimed-folder.ts';
 import { shellQuoted } from '../shell-quoted.ts';
 
 /** Where the guest sees the folder. */
@@ -27,15 +27,22 @@ export interface GuestWork {
   readonly terminal: { readonly columns: number; readonly rows: number } | null;
 }
 
-/** See above. Disposed: it is removed. */
+/** See above. Disposed: it is removed; of a process that was killed, by the next one. */
 export class BootFolder implements Disposable {
-  readonly path: string;
+  readonly #folder: ClaimedFolder;
 
+  /** @throws VfioError EACCES, ENOSPC, EROFS; EINVAL for a place whose path a kernel cannot take */
   constructor(work: GuestWork) {
-    this.path = mkdtempSync(join(realpathSync(tmpdir()), 'vfio-linux-'));
+    using undo = new Cleanup();
+    this.#folder = undo.use(ClaimedFolder.make('vfio-linux'));
     checkPath(this.path);
-    writeFileSync(join(this.path, 'init'), initScript(work), { mode: 0o600 });
-    writeFileSync(join(this.path, 'work'), workScript(work), { mode: 0o600 });
+    writeFileSync(this.#folder.place('/init'), initScript(work), { mode: 0o600 });
+    writeFileSync(this.#folder.place('/work'), workScript(work), { mode: 0o600 });
+    undo.move();
+  }
+
+  get path(): string {
+    return this.#folder.path;
   }
 
   /** Words of the kernel's command line: its first process. They are the last ones. */
@@ -55,7 +62,7 @@ export class BootFolder implements Disposable {
   get status(): number | null {
     let text: string;
     try {
-      text = readFileSync(join(this.path, 'status'), 'latin1');
+      text = readFileSync(this.#folder.place('/status'), 'latin1');
     } catch {
       return null;
     }
@@ -63,7 +70,7 @@ export class BootFolder implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    rmSync(this.path, { recursive: true, force: true });
+    this.#folder[Symbol.dispose]();
   }
 }
 

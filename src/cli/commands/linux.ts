@@ -30,6 +30,7 @@ export const linux: CommandSpec = {
     },
     { flags: '--memory <size>', help: 'its memory, such as 1G. Default: 256M', kind: size },
     { flags: '--processors <number>', help: 'its processors. Default: 1', kind: integer(1, 16) },
+    { flags: '--append <words>', help: "further words of the kernel's command line, such as nvme.poll_queues=1", repeats: true },
     ...eventOptions,
     { flags: '-v, --verbose', help: "print the kernel's messages, too" },
     {

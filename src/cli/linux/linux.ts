@@ -31,6 +31,7 @@ export interface LinuxCommandOptions extends EventsOptions {
   readonly memory?: number;
   readonly processors?: number;
   readonly verbose?: boolean;
+  readonly append?: readonly string[];
   readonly build?: boolean;
   readonly source?: string;
 }
