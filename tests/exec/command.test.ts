@@ -28,6 +28,14 @@ it.skipIf(!possible)('gives each device a slot and a group of its own, and the p
   expect(status).toBe(7);
 });
 
+it.skipIf(!possible)('a shell unbinds a device and binds it again', async () => {
+  const script =
+    'cd /sys/bus/pci; echo 0000:01:00.0 > devices/0000:01:00.0/driver/unbind; ls /dev/vfio; echo 0000:01:00.0 > drivers/vfio-pci/bind; ls /dev/vfio';
+  const { stdout, stderr } = await exec('--device', 'edu', '--', 'sh', '-c', script);
+  expect(stderr).toBe('');
+  expect(stdout.trim().split('\n')).toEqual(['vfio', '1', 'devices', 'vfio']);
+});
+
 it.skipIf(compiler === null)('prints calls with their structures, their results and the rules that refused them', async () => {
   const { stderr } = await exec('--no-sysfs', '--machine', machine, '--trace', '--', ...asking());
   const lines = calls(stderr);
