@@ -1,29 +1,23 @@
 /** `vfio exec`: a program on a machine, until it ends. */
 import { constants } from 'node:os';
 import { type BarAccess, startOn } from '../../api/exec.ts';
-import { machineOfModels } from '../../api/exec-machine.ts';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
-import { importMachine } from '../../api/machine.ts';
-import { loadModel } from '../../api/simulation.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { FaultPlan } from '../../engine/fault-plan.ts';
-import type { Machine } from '../../engine/machine/machine.ts';
 import { EventStream } from '../../events/stream.ts';
 import type { RunningProgram } from '../../exec/launcher.ts';
 import type { CommandContext } from '../command.ts';
 import type { EventsOptions } from '../event-options.ts';
 import { writeEventFiles } from '../events/event-files.ts';
 import type { Fault } from '../fail-option.ts';
-import { modelAddress } from '../serve/model-address.ts';
 import { logTo } from '../serve/serve-options.ts';
 import type { Terminal } from '../terminal.ts';
 import { stepNamed } from './call-names.ts';
+import { commandMachine, type MachineWords } from './command-machine.ts';
 import { traceCalls } from './trace-calls.ts';
 
-export interface ExecOptions extends EventsOptions {
-  readonly device?: readonly string[];
-  readonly machine?: string;
+export interface ExecOptions extends EventsOptions, MachineWords {
   readonly bars?: BarAccess;
   readonly trace?: boolean;
   readonly output?: string;
@@ -43,29 +37,9 @@ export async function execProgram({ terminal }: CommandContext, options: ExecOpt
   undo.use(surviveForeignCode(events));
   const faults = new FaultPlan();
   for (const { call, errno, skip } of fail) faults.failNext(stepNamed(call), errno, skip);
-  const machine = await machineFor(options, { events, faults }, undo);
+  const machine = await commandMachine(options, { events, faults }, undo);
   const running = undo.use(startOn(machine, [program, ...args], { sysfs, ...(bars === undefined ? {} : { bars }) }));
   return await untilGone(running, program, terminal);
-}
-
-/** The nodes of groups are the user's, as a udev rule would make them. */
-async function machineFor(
-  { device = [], machine }: ExecOptions,
-  parts: { readonly events: EventStream; readonly faults: FaultPlan },
-  undo: Cleanup,
-): Promise<Machine> {
-  const nodeOwner = process.getuid!();
-  if (machine !== undefined) return undo.use(await importMachine(machine, { ...parts, nodeOwner }));
-  if (device.length === 0) {
-    throw new VfioError('EINVAL', 'there is no device for the program', {
-      fix: 'Give --device edu, --device ./card.ts, or --machine FILE.',
-    });
-  }
-  const models = [];
-  for (const each of device) models.push(await loadModel(modelAddress(each)));
-  const made = machineOfModels(models, { ...parts, nodeOwner });
-  undo.use(made.owns);
-  return made.machine;
 }
 
 /** So long after the end of the program, a line says what is waited for: milliseconds. */

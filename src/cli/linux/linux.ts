@@ -1,29 +1,23 @@
 /** `vfio linux`: a Linux on a machine's devices, until its command ends. */
 import { spawnSync } from 'node:child_process';
 import { constants } from 'node:os';
-import { machineOfModels } from '../../api/exec-machine.ts';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
 import { buildKernel } from '../../api/linux/kernel-build.ts';
 import { startLinux } from '../../api/linux.ts';
-import { importMachine } from '../../api/machine.ts';
-import { loadModel } from '../../api/simulation.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
-import type { Machine } from '../../engine/machine/machine.ts';
 import { EventStream } from '../../events/stream.ts';
 import type { CommandContext } from '../command.ts';
 import type { EventsOptions } from '../event-options.ts';
 import { writeEventFiles } from '../events/event-files.ts';
+import { commandMachine, type MachineWords } from '../exec/command-machine.ts';
 import { Exit } from '../exit-codes.ts';
 import { interruptible } from '../interruptible.ts';
-import { modelAddress } from '../serve/model-address.ts';
 import { logTo } from '../serve/serve-options.ts';
 import type { Terminal } from '../terminal.ts';
 import { endingSignals } from '../until-stopped.ts';
 
-export interface LinuxCommandOptions extends EventsOptions {
-  readonly device?: readonly string[];
-  readonly machine?: string;
+export interface LinuxCommandOptions extends EventsOptions, MachineWords {
   readonly kernel?: string;
   readonly root?: string;
   readonly writable?: boolean;
@@ -48,7 +42,7 @@ export async function bootLinux({ terminal }: CommandContext, options: LinuxComm
   const events = undo.use(new EventStream({ log: logTo(terminal) }));
   undo.use(writeEventFiles(events, options, terminal, { stdoutHas: 'the command' }));
   undo.use(surviveForeignCode(events));
-  const machine = await machineFor(options, events, undo);
+  const machine = await commandMachine(file === undefined && device === undefined ? { device: ['nvme'] } : options, { events }, undo);
   const { columns, rows } = process.stdout;
   const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const running = undo.use(startLinux(machine, command, { ...boot, ...(isTerminal ? { terminal: { columns, rows } } : {}) }));
@@ -69,14 +63,4 @@ export async function bootLinux({ terminal }: CommandContext, options: LinuxComm
 async function built({ err }: Terminal, source: string | undefined, signal: AbortSignal): Promise<number> {
   err(`built ${await buildKernel({ progress: err, signal, ...(source === undefined ? {} : { source }) })}`);
   return Exit.OK;
-}
-
-async function machineFor({ device = ['nvme'], machine: file }: LinuxCommandOptions, events: EventStream, undo: Cleanup): Promise<Machine> {
-  const nodeOwner = process.getuid!();
-  if (file !== undefined) return undo.use(await importMachine(file, { events, nodeOwner }));
-  const models = [];
-  for (const each of device) models.push(await loadModel(modelAddress(each)));
-  const { machine, owns } = machineOfModels(models, { events, nodeOwner });
-  undo.use(owns);
-  return machine;
 }
