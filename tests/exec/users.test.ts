@@ -8,6 +8,7 @@ import { VfioProcess } from '../kit/vfio-process.ts';
 import { compiled, compiler, folder } from './programs.ts';
 
 const vfio = [process.execPath, join(import.meta.dirname, '../../bin/vfio.js')];
+const possible = spawnSync('unshare', ['--user', '--mount', 'true']).status === 0;
 const isRoot = process.getuid!() === 0;
 const nobody = ['setpriv', '--reuid', '65534', '--regid', '65534', '--clear-groups'];
 
@@ -37,6 +38,15 @@ it.skipIf(compiler === null || !isRoot)('a program that becomes another user los
   chmodSync(folder, 0o755);
   const { lines } = run(...vfio, 'exec', '--device', 'edu', '--', ...nobody, compiled('asks'), '/dev/vfio/1', '0000:01:00.0');
   expect(lines.slice(0, 4)).toEqual(['container ok', 'version 0', 'group EACCES', 'bad pointer EBADF']);
+});
+
+it.skipIf(!possible)('a program opens pseudo-terminals', () => {
+  const code = 'import os; m, s = os.openpty(); os.write(s, b"x"); print(os.read(m, 1), os.ttyname(s))';
+  for (const user of isRoot ? [[], nobody] : [[]]) {
+    const { lines, stderr } = run(...user, ...vfio, 'exec', '--device', 'edu', '--', 'python3', '-c', code);
+    expect(stderr).toBe('');
+    expect(lines[0]).toMatch(/^b'x' \/dev\/\S*pts\/\d+$/);
+  }
 });
 
 it.skipIf(compiler === null)('a program that is closed to its user goes on without VFIO', () => {

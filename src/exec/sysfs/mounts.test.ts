@@ -74,6 +74,18 @@ it('binds each entry where an overlay would hide a file system below, and in /de
   expect(made.get('/.host/sys-kernel/mm')).toBe('-> elsewhere');
 });
 
+it('leaves the master of pseudo-terminals beside its slaves', () => {
+  const calls = mountCalls([view('/dev/vfio')], [], scaffold, computer(['/dev/', '/dev/ptmx', '/dev/pts/']));
+  expect(calls.map(said)).toEqual([
+    'bind none /',
+    'bind /dev /T/.host/dev/.host',
+    'bind /dev/pts /T/.host/dev/pts',
+    'bind /T/.host/dev /dev',
+    'bind /T/dev/vfio /dev/vfio',
+  ]);
+  expect(made.get('/.host/dev/ptmx')).toBe('-> .host/ptmx');
+});
+
 it('binds everything where the kernel refuses overlays', () => {
   const host = computer(['/sys/', '/sys/class/', '/sys/class/net/']);
   const calls = mountCalls([view('/sys/class/vfio')], [], scaffold, host, { overlay: false });

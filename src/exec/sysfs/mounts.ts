@@ -50,6 +50,10 @@ const bind = (source: string, target: string): MountCall => ({ source, target, t
 
 /** Empty places are here, inside the scaffold. */
 const PLACES = '/.host';
+/** The master of pseudo-terminals, in /dev. */
+const MASTER = 'ptmx';
+/** The host's directory as a whole, in the one that stands for it. */
+const WHOLE = '.host';
 
 /**
  * The calls for `views`.
@@ -79,6 +83,14 @@ export function mountCalls(
     const ours = new Set(places.map(({ target }) => target.slice(above.length + 1).split('/')[0]!));
     // Folders first: a bind of one that holds the scaffold copies the mounts made there before.
     const entries = [...host.list(above)].sort((a, b) => Number(b.kind === 'folder') - Number(a.kind === 'folder'));
+    if (above === '/dev' && entries.some(({ name, kind }) => name === MASTER && kind === 'file')) {
+      // Linux looks for `pts` beside it, in the mount of the file that is opened: a file that is
+      // bound alone has no slaves (linux/fs/devpts/inode.c, devpts_mntget()).
+      scaffold.makeFolder(`${inside}/${WHOLE}`);
+      calls.push(bind(above, `${stub}/${WHOLE}`));
+      scaffold.makeLink(`${inside}/${MASTER}`, `${WHOLE}/${MASTER}`);
+      ours.add(MASTER);
+    }
     for (const { name, kind } of entries) {
       if (ours.has(name)) continue;
       if (kind === 'link') scaffold.makeLink(`${inside}/${name}`, host.linkTarget(`${above}/${name}`));
