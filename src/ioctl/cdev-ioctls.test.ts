@@ -4,7 +4,7 @@ import { CARD, EDU, Guest, NVME } from '../../tests/kernel-answers/guest.ts';
 import { bytesOf, fdBytes, said, viewOf } from '../../tests/kit/ioctl-bytes.ts';
 import { Dma } from '../abi/device-host.ts';
 import { IommufdCommand } from '../abi/iommufd.ts';
-import { IommuDestroy, IommuIoasAlloc, IommuIoasMap, IommuIoasMapFile } from '../abi/iommufd-structs.ts';
+import { IommuDestroy, IommuIoasAlloc, IommuIoasMap, IommuIoasMapFile, IommuIoasUnmap } from '../abi/iommufd-structs.ts';
 import { DeviceIoctl, Feature, FeatureFlags, REGION_OFFSET_STEP } from '../abi/vfio.ts';
 import {
   DeviceAttachIommufdPt,
@@ -312,5 +312,28 @@ describe('B.8 HOT_RESET of a device that is bound to an iommufd', () => {
     expect([bind(card), bind(nvme)]).toEqual(['device 1', 'device 2']);
     expect(info(nvme)).toEqual({ flags: 3, id: 2 });
     expect([reset(nvme, nvme), reset(nvme), reset(card)]).toEqual(['EINVAL', 0, 'ENODEV']);
+  });
+});
+
+describe('B.5 IOAS_MAP_FILE of a memfd', () => {
+  it('keeps the file that is closed before a device is attached, until the last part is unmapped', () => {
+    const fd = user.memfd(0x4000);
+    const { body } = user.files.get(fd);
+    const references = () => (body.kind === 'memory' ? body.memory.references : -1);
+    const a = ioas();
+    const map = bytesOf(IommuIoasMapFile, { size: 40, flags: 7, ioas_id: a, fd, start: 0n, length: 0x4000n, iova: 0x10_0000n });
+    expect(said(user.ioctl(iommufd, io(IommufdCommand.IOAS_MAP_FILE), map))).toBe(0);
+    user.close(fd);
+    const cdev = openCdev();
+    bind(cdev);
+    expect(attach(cdev, a)).toMatch(/^domain/);
+    user.pwrite(cdev, new Uint8Array([6, 0]), CONFIG + 4);
+    expect(guest.machine.function(EDU).host.dma.tryWrite(0x10_0000n, new Uint8Array([1]))).toBe(Dma.DONE);
+    const unmap = (iova: bigint) =>
+      said(user.ioctl(iommufd, io(IommufdCommand.IOAS_UNMAP), bytesOf(IommuIoasUnmap, { size: 24, ioas_id: a, iova, length: 0x4000n })));
+    detach(cdev);
+    expect(references()).toBe(1);
+    expect(unmap(0x10_0000n)).toBe(0);
+    expect(references()).toBe(0);
   });
 });

@@ -244,6 +244,7 @@ export class Ioas {
         const area: Area = { first: at, last: at + bytes - 1n, pages, offset, access, locks: 0 };
         this.#fill(area);
         this.#areas.add(area);
+        pages.get();
         made.push(area);
         at += bytes;
       }
@@ -270,6 +271,7 @@ export class Ioas {
   #remove(area: Area): void {
     for (const hwpt of this.#domains) hwpt.empty(area);
     this.#areas.delete(area);
+    area.pages.put();
   }
 
   #misaligned(what: string, value: bigint): VfioError {
@@ -394,6 +396,8 @@ export class Ioas {
     for (const hwpt of before) hwpt.split(area, halves);
     this.#areas.delete(area);
     for (const half of halves) this.#areas.add(half);
+    // One area more.
+    pages.get();
   }
 
   /** The memory of every mapping, each once. */

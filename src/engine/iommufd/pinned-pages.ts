@@ -49,9 +49,13 @@ export class PinnedPages {
   readonly #users: UserAccounts;
   /** CAP_IPC_LOCK when the mapping was made: nothing is counted. */
   #free: boolean;
+  /** Mappings of them, in any address space. */
+  #areas = 0;
   /** Domains that need the pages. */
   #pins = 0;
   #segments: readonly Segment[] | null = null;
+  /** The file that is mapped, while a mapping is there. */
+  #file: Memory | null = null;
 
   constructor({ process, source, size, writable, mode, users }: PagesOptions) {
     this.source = source;
@@ -79,6 +83,20 @@ export class PinnedPages {
     // A device's memory is not locked.
     if (this.#free || this.source.kind === 'buffer') return null;
     return this.#mode === 'user' ? this.#users(process.uid) : process.account;
+  }
+
+  /** One more mapping has the pages, and with them the file, also when it is closed. */
+  get(): void {
+    if (this.#areas++ === 0 && this.source.kind === 'file' && this.source.memory.references > 0) {
+      this.#file = this.source.memory.get();
+    }
+  }
+
+  /** One mapping has them no more. */
+  put(): void {
+    if (--this.#areas > 0) return;
+    this.#file?.put();
+    this.#file = null;
   }
 
   /**
