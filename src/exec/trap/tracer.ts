@@ -25,8 +25,11 @@ import { TracedProcess } from './traced-process.ts';
 const OPTIONS = Option.TRACESYSGOOD | Option.TRACEFORK | Option.TRACEVFORK | Option.TRACECLONE | Option.TRACEEXEC;
 /** Rounds over /proc/PID/task: a process that makes threads all the time is given up. */
 const ROUNDS_MAX = 1000;
-/** In one turn of the event loop: about a millisecond. */
+/** In one turn of the event loop. */
 const STOPS_MAX = 64;
+const TURN_MS = 1;
+/** A child of others is waited for within milliseconds. */
+const RETRY_MS = 2;
 const ESRCH = -3;
 
 /** The stop that a taker waits for: the one that `interrupt` causes, or one at a system call. */
@@ -61,8 +64,10 @@ export class Tracer implements Stops, Disposable {
   #watching = 0;
   #latest = 0;
   /** Stops that this turn of the event loop may still serve. */
-  #left = 0;
+  #left = STOPS_MAX;
+  #until = 0;
   #turn: NodeJS.Immediate | null = null;
+  #retry: NodeJS.Timeout | null = null;
 
   constructor({ files, report }: TracerOptions) {
     this.#files = files;
@@ -236,24 +241,36 @@ export class Tracer implements Stops, Disposable {
 
   /** SIGCHLD: look what has stopped or ended. */
   #changes(): void {
-    this.#left = STOPS_MAX;
+    // Signals can come faster than the event loop's other work.
+    if (this.#left <= 0) return;
+    if (this.#turn === null) this.#until = performance.now() + TURN_MS;
     // Most often the thread that accessed registers last, at its next access.
     if (this.#threads.has(this.#latest)) this.#take(this.#latest, true);
-    while (this.#look(Wait.P_ALL, 0)) {
-      if (this.#left <= 0) {
-        // Everything else of this thread has its turn.
-        this.#turn ??= setImmediate(() => {
-          this.#turn = null;
-          this.#changes();
-        });
-        return;
-      }
+    while (this.#left > 0 && this.#look(Wait.P_ALL, 0)) {
       if (this.#changed(this.#change[0]!)) continue;
-      // A child that is not ours to watch stands before ours.
+      // A child that is not ours to watch stands before ours, until its parent has waited for it.
+      // Threads that were never seen may be behind it.
       for (const tid of [...this.#threads.keys()]) if (this.#look(Wait.P_PID, tid)) this.#changed(tid);
-      break;
+      this.#retry ??= setTimeout(() => {
+        this.#retry = null;
+        this.#changes();
+      }, RETRY_MS);
+      return;
     }
     if (this.#threads.size === 0) this.#unwatch();
+  }
+
+  /** A stop was served. What is left waits for the next turn of the event loop. */
+  #spend(): void {
+    this.#left--;
+    // Where other programs have the processor, a stop takes long.
+    if (performance.now() > this.#until) this.#left = 0;
+    if (this.#left > STOPS_MAX / 2) return;
+    this.#turn ??= setImmediate(() => {
+      this.#turn = null;
+      this.#left = STOPS_MAX;
+      this.#changes();
+    });
   }
 
   /**
@@ -279,7 +296,7 @@ export class Tracer implements Stops, Disposable {
     if (thread === null) return false;
     this.#latest = tid;
     while (this.#sys.waitid(Wait.P_PID, tid, Wait.STOPPED | Wait.ALL, change, spins) === 1) {
-      this.#left--;
+      this.#spend();
       if (!this.#stop(tid, thread, change[2]!) || this.#left <= 0) break;
     }
     return true;
