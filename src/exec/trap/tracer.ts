@@ -260,7 +260,7 @@ export class Tracer implements Stops, Disposable {
     if (this.#threads.size === 0) this.#unwatch();
   }
 
-  /** A stop was served. What is left waits for the next turn of the event loop. */
+  /** A stop was served. Stops over the limit wait for the next turn of the event loop. */
   #spend(): void {
     this.#left--;
     // Where other programs have the processor, a stop takes long.
