@@ -163,7 +163,6 @@ napi_value vt_launch(napi_env env, napi_callback_info info);
 napi_value vt_notif_receive(napi_env env, napi_callback_info info);
 napi_value vt_notif_send(napi_env env, napi_callback_info info);
 napi_value vt_notif_add_fd(napi_env env, napi_callback_info info);
-napi_value vt_notif_is_valid(napi_env env, napi_callback_info info);
 napi_value vt_notif_set_flags(napi_env env, napi_callback_info info);
 napi_value vt_pidfd_open(napi_env env, napi_callback_info info);
 napi_value vt_pidfd_getfd(napi_env env, napi_callback_info info);

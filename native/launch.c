@@ -17,7 +17,6 @@
 #include <stdio.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -57,7 +56,6 @@ static int write_file(const char *path, const char *text) {
  *
  *   mount  source target type flags data   (mount(2); an empty word is NULL, flags are a number)
  *   write  path text
- *   mkdir  path
  */
 static int step(char **word) {
   const char *kind = word[0];
@@ -67,7 +65,6 @@ static int step(char **word) {
     return mount(given[1], given[2], given[3], strtoul(word[4], NULL, 0), given[5]);
   }
   if (strcmp(kind, "write") == 0) return write_file(word[1], word[2]);
-  if (strcmp(kind, "mkdir") == 0) return mkdir(word[1], 0755) == 0 || errno == EEXIST ? 0 : -1;
   errno = EINVAL;
   return -1;
 }

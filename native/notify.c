@@ -60,36 +60,25 @@ napi_value vt_notif_send(napi_env env, napi_callback_info info) {
 }
 
 /*
- * notifAddFd(listener, notification, fd, at, closeOnExec, sends): a copy of our descriptor `fd` for
- * the process; its number there. At number `at`, the lowest free one for -1. With `sends` that
- * number is the result of the call, which ends.
+ * notifAddFd(listener, notification, fd, at, flags): a copy of our descriptor `fd` for the process;
+ * its number there. At number `at`, the lowest free one for -1. `flags`: O_CLOEXEC or 0.
  */
 napi_value vt_notif_add_fd(napi_env env, napi_callback_info info) {
-  ARGS(6);
+  ARGS(5);
   I32(0, listener);
   I32(2, fd);
   I32(3, at);
   U32(4, descriptor_flags);
-  U32(5, sends);
   const struct seccomp_notif *notif = notif_of(env, argv[1]);
   if (notif == NULL) return number(env, -EINVAL);
   struct seccomp_notif_addfd add = {
       .id = notif->id,
-      .flags = (at >= 0 ? SECCOMP_ADDFD_FLAG_SETFD : 0) | (sends ? SECCOMP_ADDFD_FLAG_SEND : 0),
+      .flags = at >= 0 ? SECCOMP_ADDFD_FLAG_SETFD : 0,
       .srcfd = (uint32_t)fd,
       .newfd = at >= 0 ? (uint32_t)at : 0,
       .newfd_flags = descriptor_flags,
   };
   return answer(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &add));
-}
-
-/* notifIsValid(listener, notification): 0 while its process waits for the answer; else -ENOENT */
-napi_value vt_notif_is_valid(napi_env env, napi_callback_info info) {
-  ARGS(2);
-  I32(0, listener);
-  const struct seccomp_notif *notif = notif_of(env, argv[1]);
-  if (notif == NULL) return number(env, -EINVAL);
-  return answer(env, ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &notif->id));
 }
 
 /* notifSetFlags(listener, flags): SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP; -EINVAL before Linux 6.6 */

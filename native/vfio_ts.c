@@ -167,7 +167,6 @@ static const struct {
     {"notifReceive", vt_notif_receive},
     {"notifSend", vt_notif_send},
     {"notifAddFd", vt_notif_add_fd},
-    {"notifIsValid", vt_notif_is_valid},
     {"notifSetFlags", vt_notif_set_flags},
     {"pidfdOpen", vt_pidfd_open},
     {"pidfdGetfd", vt_pidfd_getfd},

@@ -275,9 +275,8 @@ export interface Addon extends TraceCalls {
    * A copy of descriptor `fd` for the process, at number `at`, or the lowest free one for -1; its
    * number. With `sends` 1 the number is also the result of the call, which ends.
    */
-  notifAddFd(listener: number, notification: Uint8Array, fd: number, at: number, flags: number, sends: number): number;
+  notifAddFd(listener: number, notification: Uint8Array, fd: number, at: number, flags: number): number;
   /** 0 while the process waits for the answer, else -ENOENT. */
-  notifIsValid(listener: number, notification: Uint8Array): number;
   notifSetFlags(listener: number, flags: number): number;
   pidfdOpen(pid: number): number;
   /** A descriptor of ours for the open file behind `fd` of the process. */

@@ -14,8 +14,7 @@ export type LaunchStep =
       readonly flags: number;
       readonly data: string;
     }
-  | { readonly kind: 'write'; readonly path: string; readonly text: string }
-  | { readonly kind: 'mkdir'; readonly path: string };
+  | { readonly kind: 'write'; readonly path: string; readonly text: string };
 
 /** A preparation that failed: no program was started. */
 export class FailedStep extends VfioError {
@@ -106,8 +105,6 @@ function wordsOf(step: LaunchStep): string[] {
       return ['mount', step.source, step.target, step.type, String(step.flags), step.data];
     case 'write':
       return ['write', step.path, step.text, '', '', ''];
-    case 'mkdir':
-      return ['mkdir', step.path, '', '', '', ''];
   }
 }
 

@@ -83,11 +83,6 @@ export class NotifiedCalls implements Disposable {
     return this.#words[ARGUMENTS + 2 * index]!;
   }
 
-  /** False once its process died. */
-  get waits(): boolean {
-    return this.#sys.notifIsValid(this.#listener.number, this.#bytes) === 0;
-  }
-
   /**
    * End the call: with a result, or with a negative errno.
    * @returns false when the process died before: nothing came of the call
@@ -123,7 +118,7 @@ export class NotifiedCalls implements Disposable {
    */
   addDescriptor(file: OwnedFd, at: number, closeOnExec: boolean): number {
     const flags = closeOnExec ? Sys.EFD_CLOEXEC : 0;
-    const added = this.#sys.notifAddFd(this.#listener.number, this.#bytes, file.number, at, flags, 0);
+    const added = this.#sys.notifAddFd(this.#listener.number, this.#bytes, file.number, at, flags);
     if (added >= 0) return added;
     if (added === -Errno.ENOENT) throw new VfioError('ESRCH', 'the process died during its call');
     throw new VfioError('EMFILE', 'the process has no descriptor left', { fix: 'Close some, or raise RLIMIT_NOFILE.' });
