@@ -3,14 +3,17 @@ import { once } from 'node:events';
 import { existsSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, utimesSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { ClaimedFolder } from './claimed-folder.ts';
 
 let above: string;
 beforeEach(() => {
   above = mkdtempSync(join(tmpdir(), 'claimed-'));
 });
-afterEach(() => rmSync(above, { recursive: true }));
+afterEach(() => {
+  vi.unstubAllEnvs();
+  rmSync(above, { recursive: true });
+});
 
 const module = new URL('./claimed-folder.ts', import.meta.url).href;
 const code = `const { ClaimedFolder } = await import('${module}');
@@ -32,6 +35,15 @@ it('is for its owner alone, and goes with it', () => {
   expect(() => folder.makeFile('/zeroes', 0o600, '')).toThrow(expect.objectContaining({ code: 'EEXIST' }));
   folder[Symbol.dispose]();
   expect(readdirSync(above)).toEqual([]);
+});
+
+it('is in the run-time directory, unless the user cannot write there', () => {
+  vi.stubEnv('XDG_RUNTIME_DIR', above);
+  using own = ClaimedFolder.make('card');
+  expect(own.path.startsWith(`${above}/`)).toBe(true);
+  vi.stubEnv('XDG_RUNTIME_DIR', join(above, 'of-another-user'));
+  using other = ClaimedFolder.make('card');
+  expect(other.path.startsWith(`${above}/`)).toBe(false);
 });
 
 it('of a process that was killed goes with the next one, and that of a living process stays', async () => {

@@ -132,16 +132,21 @@ export class ClaimedFolder implements Disposable {
 
 const SHARED_MEMORY = '/dev/shm';
 
-/** In memory where that is possible: a folder of thousands of files takes seconds on some disks. */
+/**
+ * In memory where that is possible: a folder of thousands of files takes seconds on some disks. A
+ * run-time directory that this user may not write is that of the user before su(1).
+ */
 function placeOfFolders(): string {
-  const { XDG_RUNTIME_DIR: own } = process.env;
-  if (own !== undefined && own !== '') return own;
-  try {
-    accessSync(SHARED_MEMORY, constants.W_OK);
-    return SHARED_MEMORY;
-  } catch {
-    return tmpdir();
+  for (const place of [process.env.XDG_RUNTIME_DIR, SHARED_MEMORY]) {
+    if (place === undefined || place === '') continue;
+    try {
+      accessSync(place, constants.W_OK);
+      return place;
+    } catch {
+      // The next one.
+    }
   }
+  return tmpdir();
 }
 
 function openOwned(path: string, flags: string): OwnedFd {
