@@ -345,7 +345,10 @@ export interface CallEvent extends EventHead {
   readonly call: string;
   /** Its arguments as strace writes them, structures decoded, with the fields that it changed. */
   readonly args: string;
-  /** Absent where the call failed, and where it waits: another event has its end then. */
+  /**
+   * Absent where the call failed, where it waits (another event has its end then), and where Linux
+   * carries it out: the address of mmap is not known here.
+   */
   readonly result?: number;
   readonly errno?: string;
   /** The engine's sentence: which rule refused it. */

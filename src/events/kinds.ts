@@ -226,7 +226,7 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
     ...quiet,
     fields: { pid: 'number', call: 'text', args: 'text', result: 'number?', errno: 'text?', reason: 'text?' },
     words: ({ pid, call, args, result, errno, reason }) => {
-      const end = errno === undefined ? (result ?? '<unfinished>') : `-1 ${errno}${reason === undefined ? '' : ` (${reason})`}`;
+      const end = errno === undefined ? (result ?? '?') : `-1 ${errno}${reason === undefined ? '' : ` (${reason})`}`;
       return `[pid ${pid}] ${call}(${args}) = ${end}`;
     },
   },

@@ -123,7 +123,7 @@ export class Supervisor implements Served, Disposable {
     try {
       const result = serve(this);
       // Linux picks the address of a mapping that the engine agrees to.
-      if (this.#text !== null) this.#report(result === LATER ? {} : { result: this.#name === 'mmap' ? 0 : result });
+      if (this.#text !== null) this.#report(result === LATER || result === PROCEED ? {} : { result });
       return result;
     } catch (error) {
       if (this.#text !== null) this.#report(refusalOf(error));
