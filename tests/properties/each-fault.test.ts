@@ -12,6 +12,8 @@ import { VfioError } from '../../src/base/errno.ts';
 import type { DeviceFile } from '../../src/engine/device/device-file.ts';
 import type { Container } from '../../src/engine/dma/container.ts';
 import { Process } from '../../src/engine/dma/process.ts';
+import type { Iommufd } from '../../src/engine/iommufd/iommufd.ts';
+import type { CdevFile } from '../../src/engine/machine/cdev-file.ts';
 import type { GroupFile } from '../../src/engine/machine/group-file.ts';
 import { type MediatorRegistration, Mediators } from '../../src/engine/mediation/mediators.ts';
 import { SyntheticVm } from '../../src/engine/vm/synthetic-vm.ts';
@@ -46,6 +48,8 @@ class Story {
   container!: Container;
   groups = new Map<string, GroupFile>();
   devices = new Map<string, DeviceFile>();
+  iommufd!: Iommufd;
+  cdev!: CdevFile;
   going: Promise<unknown>[] = [];
 
   constructor() {
@@ -188,6 +192,18 @@ const acts: Readonly<Record<string, (s: Story) => unknown>> = {
     s.container.close();
     s.set[Symbol.dispose]();
     s.vm[Symbol.dispose]();
+  },
+  'open an iommufd': (s) => {
+    s.iommufd = s.machine.openIommufd(s.process);
+  },
+  'open the other by its own node': (s) => {
+    s.cdev = s.machine.openDevice(OTHER, s.process);
+  },
+  'bind it to the iommufd': (s) => s.cdev.bind({ iommufd: () => s.iommufd }),
+  'attach it': (s) => s.cdev.attach(s.iommufd.allocIoas()),
+  'close both': (s) => {
+    s.cdev.close();
+    s.iommufd.close();
   },
   'unregister the mediator': (s) => s.registration.unregister(),
   'unload the hypervisor': (s) => s.provider.unload(),
