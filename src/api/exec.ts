@@ -68,8 +68,11 @@ export function startOn(machine: Machine, command: readonly string[], options: E
   return { program, supervisor, status, exited, [Symbol.dispose]: () => owns[Symbol.dispose]() };
 }
 
-/** @throws VfioError ENOSYS on a processor whose instructions are not emulated */
-function barsFor(given: BarAccess | undefined): BarAccess {
+/**
+ * @param given undefined: the default
+ * @throws VfioError ENOSYS on a processor whose instructions are not emulated
+ */
+export function barsFor(given: BarAccess | undefined): BarAccess {
   const emulated = process.arch === 'x64';
   if (given === undefined) return emulated ? 'trap' : 'rw';
   if (!emulated && given !== 'rw') {

@@ -40,7 +40,12 @@ export class GroupUses {
     return use?.isOver === false ? use : null;
   }
 
-  /** Call `listener` each time a group has become free. */
+  /** A user of the machine that is no client has closed a group. */
+  announceFree(): void {
+    for (const listener of [...this.#listeners]) listener();
+  }
+
+  /** Call `listener` each time a group may have become free. */
   onFree(listener: () => void): Disposable {
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
@@ -79,7 +84,7 @@ export class GroupUses {
     }
     const share = use.join(bdf, process, token, { mayShare }, () => {
       if (this.#uses.get(group) === use) this.#uses.delete(group);
-      for (const listener of [...this.#listeners]) listener();
+      this.announceFree();
     });
     undo.move();
     return share;

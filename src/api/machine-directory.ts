@@ -7,7 +7,7 @@ import { VfioError } from '../base/errno.ts';
 import type { EventSource } from '../events/source.ts';
 import { fromNode } from '../sys/system-error.ts';
 import type { AdminDesk } from './admin/desk.ts';
-import { MachineDoor } from './admin/machine-door.ts';
+import { type JoinMachine, MachineDoor } from './admin/machine-door.ts';
 import { openDoor } from './function-server.ts';
 import { machinePathOf } from './migrate/door.ts';
 import { makeSocketDirectory } from './socket-path.ts';
@@ -15,6 +15,8 @@ import { makeSocketDirectory } from './socket-path.ts';
 /** The desk behind the door of a machine, and the door's surroundings. */
 export interface MachineDoorPlace {
   readonly desk: AdminDesk;
+  /** Serves a program. Null: the machine runs in several threads, and none has all of it. */
+  readonly join: JoinMachine | null;
   /** The door's events, which belong to no single function. */
   readonly events: EventSource;
   readonly clock: Clock;
@@ -40,9 +42,9 @@ export class MachineDirectory implements Disposable {
   }
 
   /** There is no door when another machine that is served in the same directory came first. */
-  openDoor({ desk, events, clock, keepAlive }: MachineDoorPlace): void {
+  openDoor({ desk, join, events, clock, keepAlive }: MachineDoorPlace): void {
     using undo = new Cleanup();
-    const door = undo.use(new MachineDoor({ desk, events, clock }));
+    const door = undo.use(new MachineDoor({ desk, join, events, clock }));
     try {
       const listener = openDoor(machinePathOf(this.#path), (socket) => void door.serve(socket), keepAlive);
       if (listener === null) return;

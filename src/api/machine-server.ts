@@ -19,8 +19,10 @@ import type { ServerLimits } from '../vfio-user/limits.ts';
 import type { AdminAnswer, AdminArguments } from './admin/commands.ts';
 import { type AdminDesk, MachineDesk } from './admin/desk.ts';
 import { askAdmin } from './admin/door.ts';
+import type { JoinMachine } from './admin/machine-door.ts';
 import { modelOf } from './admin/model.ts';
 import { FunctionServer, openDoor } from './function-server.ts';
+import type { ProgramsDesk } from './join/programs-desk.ts';
 import { MachineDirectory } from './machine-directory.ts';
 import type { MachineDocument } from './machine-document.ts';
 import { machinePathOf, managePathOf } from './migrate/door.ts';
@@ -79,6 +81,8 @@ export class MachineServer implements Disposable {
   readonly #desk: AdminDesk;
   readonly #served = new Map<string, Disposable>();
   readonly #events: Disposable;
+  /** Programs that have joined; null while none has, so that the code is not loaded. */
+  #programs: ProgramsDesk | null = null;
   /** Null: another thread has it. */
   readonly #own: MachineDirectory | null;
   #disposed = false;
@@ -109,7 +113,8 @@ export class MachineServer implements Disposable {
     });
     for (const fn of machine.functions.values()) this.#serve(fn.bdf);
     const { manage = true, keepAlive = true } = options;
-    if (manage) this.#own?.openDoor({ desk: this.#desk, events: this.#source, clock: clock ?? this.#stream.clock, keepAlive });
+    const join: JoinMachine = async (link, request, peer) => await (await this.#programsDesk()).join(link, request, peer);
+    if (manage) this.#own?.openDoor({ desk: this.#desk, join, events: this.#source, clock: clock ?? this.#stream.clock, keepAlive });
     undo.move();
   }
 
@@ -126,6 +131,19 @@ export class MachineServer implements Disposable {
   /** The path of the socket of `bdf`, whether the function is served or not. */
   pathOf(bdf: string): string {
     return join(this.#directory, `${bdf}.sock`);
+  }
+
+  async #programsDesk(): Promise<ProgramsDesk> {
+    const { ProgramsDesk } = await import('./join/programs-desk.ts');
+    if (this.#disposed) throw new VfioError('ENODEV', 'the server is closed');
+    const { memlockLimit } = this.#options;
+    this.#programs ??= new ProgramsDesk({
+      machine: this.#machine,
+      events: this.#stream,
+      memlockLimit,
+      closed: () => this.#processes.groups.announceFree(),
+    });
+    return this.#programs;
   }
 
   #serve(bdf: string): void {
@@ -163,6 +181,7 @@ export class MachineServer implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.#events?.[Symbol.dispose]();
+    this.#programs?.[Symbol.dispose]();
     for (const bdf of this.functions) this.#stop(bdf);
     (this.#options.events === undefined ? this.#stream : this.#source)[Symbol.dispose]();
     this.#own?.[Symbol.dispose]();
@@ -198,7 +217,8 @@ export async function administerMachine(
   return await askAdmin(link, command, given, progress);
 }
 
-function connectMachine(directory: string): Link {
+/** @throws VfioError ENOENT when no machine is served there; EACCES */
+export function connectMachine(directory: string): Link {
   try {
     return new Link(UnixSocket.connect(managePathOf(machinePathOf(directory))));
   } catch (cause) {

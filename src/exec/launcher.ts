@@ -1,8 +1,9 @@
 /** Starts a program under the supervisor. */
 import { VfioError } from '../base/errno.ts';
 import type { Kernel } from '../ioctl/user-process.ts';
-import { FailedStep, type LaunchedProgram, type LaunchOptions, type LaunchStep, launch } from '../sys/launch.ts';
+import { FailedStep, type LaunchedProgram, type LaunchStep, launch } from '../sys/launch.ts';
 import { NotifiedCalls } from '../sys/notified-calls.ts';
+import type { OwnedFd } from '../sys/owned-fd.ts';
 import { descriptorLimit, programFile } from '../sys/program-files.ts';
 import { callNumbers } from './call-numbers.ts';
 import { filterOf } from './filter.ts';
@@ -12,26 +13,47 @@ import type { SysfsTree } from './sysfs/sysfs-tree.ts';
 import { filterRows } from './system-calls.ts';
 import type { BarAccess } from './trap/mapped-bars.ts';
 
-export interface ProgramOptions {
+/** A program to start, and the machine as the program's filter and mounts have it. */
+export interface LaunchRequest {
   /** The program, looked up as a shell does, and its arguments. */
   readonly command: readonly string[];
   readonly environment?: NodeJS.ProcessEnv;
   /** The machine's files in /sys and /dev; null: the program sees the computer's own. */
+  readonly mounts: readonly MountCall[] | null;
+  /** Bytes of the largest region 0 of any function. */
+  readonly region0: number;
+  /** The process that supervises. Default: this one. */
+  readonly supervisor?: number;
+}
+
+/** A program that has started. Its first call waits for a supervisor. */
+export interface Launched {
+  readonly program: LaunchedProgram;
+  /** The listener of its filter, for `NotifiedCalls`. */
+  readonly listener: OwnedFd;
+  /** As `SupervisorOptions`. */
+  readonly firstDescriptor: number;
+}
+
+export interface ProgramOptions extends Omit<LaunchRequest, 'mounts' | 'supervisor'> {
+  /** The machine's files in /sys and /dev; null: the program sees the computer's own. */
   readonly tree: SysfsTree | null;
   /** As `SupervisorOptions`. */
   readonly memlock?: number | undefined;
-  /** Bytes of the largest region 0 of any function. */
-  readonly region0: number;
   readonly bars: BarAccess;
 }
 
-export interface RunningProgram extends Disposable {
+/** A program, and the end of all programs that it has started. */
+export interface StartedProgram extends Disposable {
   readonly program: LaunchedProgram;
-  readonly supervisor: Supervisor;
   /** The exit status of the program, once it and all programs below it have ended. */
   readonly status: Promise<number>;
   /** The same, once the program itself has ended. */
   readonly exited: Promise<number>;
+}
+
+export interface RunningProgram extends StartedProgram {
+  readonly supervisor: Supervisor;
 }
 
 /** select(2) takes descriptors below it. */
@@ -43,22 +65,9 @@ const OWN_NUMBERS = 256;
 const CONFIG_BYTES = 4096;
 
 /** @throws VfioError ENOENT, EACCES; ENOSYS on a processor that is not known; as `launch` */
-export function startProgram(
-  kernel: Kernel,
-  { command, environment = process.env, tree, region0, bars, memlock }: ProgramOptions,
-): RunningProgram {
-  const numbers = callNumbers[process.arch];
-  if (numbers === undefined)
-    throw new VfioError('ENOSYS', `vfio exec knows no system calls of the processor ${process.arch}, only of x64 and arm64`);
-  const path = programFile(command[0] ?? '', environment.PATH ?? '');
-  const firstDescriptor = firstNumber();
-  const options = {
-    path,
-    argv: command,
-    environment: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
-    filter: filterOf(filterRows(firstDescriptor, Math.max(region0, tree === null ? 0 : CONFIG_BYTES)), numbers),
-  };
-  const { program, listener } = tree === null ? launch({ ...options, namespaces: 'none', steps: [] }) : launchWithFiles(options, tree);
+export function startProgram(kernel: Kernel, { tree, bars, memlock, ...request }: ProgramOptions): RunningProgram {
+  const { program, listener, firstDescriptor } =
+    tree === null ? launchProgram({ ...request, mounts: null }) : launchWithFiles(request, tree);
   let gone = () => {};
   const left = new Promise<void>((settle) => {
     gone = settle;
@@ -78,28 +87,49 @@ export function startProgram(
   };
 }
 
-/** Numbers of ours are high, where a program's own are not, and below what select(2) takes. */
-function firstNumber(): number {
-  const end = Math.min(descriptorLimit(), FD_SETSIZE);
-  return Math.max(end - OWN_NUMBERS, Math.floor(end / 2));
-}
-
 /**
  * Launch with the machine's files in place of the computer's, in mounts of the program's own. A
  * kernel that lets no user mount an overlayfs gets more mounts instead.
  */
-function launchWithFiles(options: Omit<LaunchOptions, 'namespaces' | 'steps'>, tree: SysfsTree): ReturnType<typeof launch> {
-  const isRoot = process.geteuid!() === 0;
-  const launchWith = (overlay: boolean) => {
-    const steps = [...(isRoot ? [] : ownIdentity()), ...tree.mounts({ overlay }).map(mountStep)];
-    return launch({ ...options, namespaces: isRoot ? 'mounts' : 'user+mounts', steps });
-  };
+function launchWithFiles(request: Omit<LaunchRequest, 'mounts'>, tree: SysfsTree): Launched {
   try {
-    return launchWith(true);
+    return launchProgram({ ...request, mounts: tree.mounts() });
   } catch (error) {
-    if (error instanceof FailedStep && error.step.kind === 'mount' && error.step.type === 'overlay') return launchWith(false);
-    throw error;
+    if (!isOverlayRefusal(error)) throw error;
+    return launchProgram({ ...request, mounts: tree.mounts({ overlay: false }) });
   }
+}
+
+/** Whether `launchProgram` failed because this user may mount no overlayfs. */
+export function isOverlayRefusal(error: unknown): boolean {
+  return error instanceof FailedStep && error.step.kind === 'mount' && error.step.type === 'overlay';
+}
+
+/** @throws VfioError ENOENT, EACCES; ENOSYS on a processor that is not known; as `launch` */
+export function launchProgram({ command, environment = process.env, mounts, region0, supervisor }: LaunchRequest): Launched {
+  const numbers = callNumbers[process.arch];
+  if (numbers === undefined)
+    throw new VfioError('ENOSYS', `vfio exec knows no system calls of the processor ${process.arch}, only of x64 and arm64`);
+  const path = programFile(command[0] ?? '', environment.PATH ?? '');
+  const firstDescriptor = firstNumber();
+  const isRoot = process.geteuid!() === 0;
+  const identity = mounts === null || isRoot ? [] : ownIdentity();
+  const tracer: readonly LaunchStep[] = supervisor === undefined ? [] : [{ kind: 'tracer', pid: supervisor }];
+  const launched = launch({
+    path,
+    argv: command,
+    environment: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
+    filter: filterOf(filterRows(firstDescriptor, Math.max(region0, mounts === null ? 0 : CONFIG_BYTES)), numbers),
+    namespaces: mounts === null ? 'none' : isRoot ? 'mounts' : 'user+mounts',
+    steps: [...identity, ...tracer, ...(mounts ?? []).map(mountStep)],
+  });
+  return { ...launched, firstDescriptor };
+}
+
+/** Numbers of ours are high, where a program's own are not, and below what select(2) takes. */
+function firstNumber(): number {
+  const end = Math.min(descriptorLimit(), FD_SETSIZE);
+  return Math.max(end - OWN_NUMBERS, Math.floor(end / 2));
 }
 
 /** In its user namespace the program is the user that it is outside. */

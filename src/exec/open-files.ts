@@ -11,15 +11,20 @@ import { type StandInBytes, StandInFiles } from '../sys/stand-in-files.ts';
 
 export class OpenFiles implements Disposable {
   readonly #ended: (file: OpenFile) => void;
+  readonly #closedOne: () => void;
   readonly #byInode = new Map<number, OpenFile>();
   readonly standIns = new StandInFiles({
     closed: (inode) => this.#closed(inode),
     written: (inode, offset, bytes) => this.#written(inode, offset, bytes),
   });
 
-  /** @param ended no program has the file open or mapped any more */
-  constructor(ended: (file: OpenFile) => void) {
+  /**
+   * @param ended no program has the file open or mapped any more
+   * @param closed the engine has closed a file, after `ended`
+   */
+  constructor(ended: (file: OpenFile) => void, closed: () => void) {
     this.#ended = ended;
+    this.#closedOne = closed;
   }
 
   /** Open files. */
@@ -83,6 +88,7 @@ export class OpenFiles implements Disposable {
     if (file === undefined) return;
     this.#ended(file);
     file.put();
+    this.#closedOne();
   }
 
   /** All files are closed. */
@@ -90,6 +96,7 @@ export class OpenFiles implements Disposable {
     this.standIns[Symbol.dispose]();
     for (const file of this.#byInode.values()) file.put();
     this.#byInode.clear();
+    this.#closedOne();
   }
 }
 

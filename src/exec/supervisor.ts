@@ -41,6 +41,8 @@ export interface SupervisorOptions {
   readonly tree: SysfsTree | null;
   /** How programs reach BARs. */
   readonly bars: BarAccess;
+  /** Called when files of programs were closed: a group may be free. */
+  readonly closed?: () => void;
 }
 
 export class Supervisor implements Served, Disposable {
@@ -48,7 +50,7 @@ export class Supervisor implements Served, Disposable {
   readonly kernel: Kernel;
   readonly tree: SysfsTree | null;
   readonly #programs: Programs;
-  readonly #files = new OpenFiles((file) => this.bars.closed(file));
+  readonly #files: OpenFiles;
   readonly bars: MappedBars;
   readonly #pages = new PeerFiles(MAPPED_MAX);
   readonly #threads = new Map<number, Thread>();
@@ -71,6 +73,7 @@ export class Supervisor implements Served, Disposable {
     this.kernel = kernel;
     this.tree = options.tree;
     this.#ended = ended;
+    this.#files = new OpenFiles((file) => this.bars.closed(file), options.closed ?? (() => {}));
     this.bars = new MappedBars(this.#files, {
       polled: options.bars === 'poll',
       report: (line) => kernel.context.events.note('error', 'exec-trap', line),

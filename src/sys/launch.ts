@@ -14,7 +14,12 @@ export type LaunchStep =
       readonly flags: number;
       readonly data: string;
     }
-  | { readonly kind: 'write'; readonly path: string; readonly text: string };
+  | { readonly kind: 'write'; readonly path: string; readonly text: string }
+  /**
+   * The process `pid`, no ancestor, may read the program's memory where Yama asks for it
+   * (kernel.yama.ptrace_scope=1).
+   */
+  | { readonly kind: 'tracer'; readonly pid: number };
 
 /** A preparation that failed: no program was started. */
 export class FailedStep extends VfioError {
@@ -105,6 +110,8 @@ function wordsOf(step: LaunchStep): string[] {
       return ['mount', step.source, step.target, step.type, String(step.flags), step.data];
     case 'write':
       return ['write', step.path, step.text, '', '', ''];
+    case 'tracer':
+      return ['tracer', String(step.pid), '', '', '', ''];
   }
 }
 

@@ -46,6 +46,12 @@ export const Kind = {
   ADMIN: 18,
   /** Server: the result of the request. JSON. */
   DONE: 19,
+  /** Client of a machine: a program wants to run on it. JSON, api/exec-desk.ts. */
+  PROGRAM: 20,
+  /** Server: the machine as the program is to see it. JSON. */
+  MOUNTS: 21,
+  /** Client: the program has started; the listener of its filter comes with this frame. JSON. */
+  LISTENER: 22,
 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
@@ -59,7 +65,7 @@ export const PAYLOAD_MAX = 1 << 20;
 /** The largest JSON payload of most kinds. */
 const JSON_MAX = 65_536;
 /** The largest status of a whole machine, which may have hundreds of functions. */
-const whole = new Set<number>([Kind.STATUS, Kind.DONE]);
+const whole = new Set<number>([Kind.STATUS, Kind.DONE, Kind.MOUNTS]);
 
 export interface Frame {
   readonly kind: number;

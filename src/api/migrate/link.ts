@@ -31,6 +31,8 @@ export class Link implements Disposable {
   #wake: (() => void) | null = null;
   #closed = false;
   #turnMs = performance.now();
+  #wantsDescriptor = false;
+  #descriptor: OwnedFd | null = null;
 
   constructor(stream: ByteStream) {
     this.#stream = stream;
@@ -42,6 +44,23 @@ export class Link implements Disposable {
     this.#wake?.();
   }
 
+  /** From now on one descriptor of the peer is kept. All others are closed as they arrive. */
+  wantDescriptor(): void {
+    this.#wantsDescriptor = true;
+  }
+
+  /**
+   * The descriptor that came, which is the caller's then.
+   *
+   * @throws VfioError EPROTO when none came
+   */
+  takeDescriptor(): OwnedFd {
+    const taken = this.#descriptor;
+    this.#descriptor = null;
+    if (taken === null) throw new VfioError('EPROTO', 'the frame came without its descriptor');
+    return taken;
+  }
+
   /**
    * Send a frame: the parts one after the other. When the call throws, the peer has not received
    * the whole frame.
@@ -50,6 +69,10 @@ export class Link implements Disposable {
    *   takes nothing; the error that `fail` got
    */
   async send(kind: Kind, ...parts: readonly Uint8Array[]): Promise<void> {
+    await this.#send(kind, parts);
+  }
+
+  async #send(kind: Kind, parts: readonly Uint8Array[], descriptors: readonly OwnedFd[] = []): Promise<void> {
     if (performance.now() - this.#turnMs > TURN_MS) await this.#turn();
     let size = 0;
     for (const part of parts) {
@@ -60,7 +83,8 @@ export class Link implements Disposable {
     for (let at = 0; at < end; ) {
       if (this.#failed !== null) throw this.#failed;
       if (this.#closed) throw new VfioError('EBADF', 'the link is closed');
-      const sent = this.#push(at, end);
+      // The kernel has sent the descriptors with the first byte.
+      const sent = this.#push(at, end, at === 0 ? descriptors : []);
       if (sent === WOULD_BLOCK) await this.#wait('writable', STALL_MS, 'the other side accepts no more data');
       else at += sent;
     }
@@ -68,9 +92,9 @@ export class Link implements Disposable {
     this.bytesSent += size;
   }
 
-  #push(at: number, end: number): number {
+  #push(at: number, end: number, descriptors: readonly OwnedFd[]): number {
     try {
-      return this.#stream.send(this.#out, at, end);
+      return this.#stream.send(this.#out, at, end, descriptors);
     } catch (cause) {
       if (!(cause instanceof VfioError) || cause.code !== 'EPIPE') throw cause;
       throw new VfioError('EPIPE', 'the other side has closed the connection', { cause });
@@ -81,9 +105,15 @@ export class Link implements Disposable {
     await this.send(kind, encodeJson(body));
   }
 
+  /** As `sendJson`, with a descriptor, which stays the caller's as well. */
+  async sendDescriptor(kind: Kind, body: object, descriptor: OwnedFd): Promise<void> {
+    await this.#send(kind, [encodeJson(body)], [descriptor]);
+  }
+
   /**
    * The next frame, once it has arrived. An ABORT is thrown as the error that it carries.
    *
+   * @param timeoutMs Infinity: as long as the other side is there
    * @throws VfioError (rejects) ECONNRESET at the end of the stream; ETIMEDOUT; EPROTO; the error
    *   that `fail` got
    */
@@ -130,6 +160,7 @@ export class Link implements Disposable {
       }
       const fds: OwnedFd[] = [];
       const got = this.#stream.receive(this.#in, this.#end, this.#in.length, fds);
+      if (this.#wantsDescriptor && this.#descriptor === null) this.#descriptor = fds.shift() ?? null;
       closeAll(fds);
       if (got === WOULD_BLOCK) return null;
       if (got === END_OF_STREAM) throw new VfioError('ECONNRESET', 'the other side has closed the connection');
@@ -139,10 +170,11 @@ export class Link implements Disposable {
 
   async #wait(what: 'readable' | 'writable', timeoutMs: number, late: string): Promise<void> {
     const { promise, resolve } = withResolvers();
-    const timer = setTimeout(() => {
+    const passed = () => {
       this.#failed ??= new VfioError('ETIMEDOUT', late);
       resolve();
-    }, timeoutMs);
+    };
+    const timer = timeoutMs === Number.POSITIVE_INFINITY ? undefined : setTimeout(passed, timeoutMs);
     const ready = () => {
       resolve();
       return false;
@@ -184,6 +216,7 @@ export class Link implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#wake?.();
+    this.#descriptor?.[Symbol.dispose]();
     this.#stream[Symbol.dispose]();
   }
 }

@@ -56,6 +56,8 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
     await importMachineOf(file, spec, {
       events,
       bindCommand,
+      // As a udev rule would make them: programs that join are this user's.
+      nodeOwner: process.geteuid!(),
       ...(numbers === null ? {} : { numbers }),
       ...(mediators.length === 0 ? {} : { mediators: await importMediators(mediators) }),
     }),

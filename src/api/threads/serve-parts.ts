@@ -157,7 +157,7 @@ export async function serveMachine(file: string, directory: string, options: Ser
     // From now on the desk knows each function, also of a thread that stops to answer.
     await desk.status();
     const events = undo.use(serving.stream.source('machine'));
-    home.openDoor({ desk, events, clock: serving.clock, keepAlive: true });
+    home.openDoor({ desk, join: null, events, clock: serving.clock, keepAlive: true });
   }
   return new ServedParts(sockets, shares.length, undo.move());
 }

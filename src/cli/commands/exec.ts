@@ -1,13 +1,17 @@
 import type { CommandSpec } from '../command.ts';
 import { eventNote, eventOptions } from '../event-options.ts';
 import { fault } from '../fail-option.ts';
-import { file, machineFile, oneOf, servable } from '../values.ts';
+import { directory, file, machineFile, oneOf, servable } from '../values.ts';
 
 export const exec: CommandSpec = {
   name: 'exec',
   summary: 'run a program on devices of TypeScript as if Linux’s VFIO had them',
   arguments: [
-    { name: '<program>', help: 'the program, in PATH or a path; write -- before it when it has options' },
+    {
+      name: '<program>',
+      help: 'the program, in PATH or a path; write -- before it when it has options. A directory is where a machine is served, and the program stands behind it',
+      kind: directory,
+    },
     { name: '[args...]', help: 'its arguments' },
   ],
   options: [
@@ -44,6 +48,7 @@ export const exec: CommandSpec = {
   ],
   notes: [
     'The program opens /dev/vfio and /dev/iommu, and finds the devices in /sys, as on a machine that has them: 0000:01:00.0, 0000:02:00.0 and so on, each in a group of its own, under vfio-pci. It may be linked statically or dynamically, and start others, which have the devices, too.',
+    'vfio exec DIRECTORY -- PROGRAM runs the program on the machine that vfio serve machine.yaml --socket-path DIRECTORY --threads 1 serves, beside its other clients and programs. --events and --record are options of vfio serve then.',
     'The exit status is that of the program, or 128 and the number of the signal that ended it.',
     eventNote,
     'This is no security boundary: the program runs with your rights.',
@@ -52,6 +57,7 @@ export const exec: CommandSpec = {
     'vfio exec --device nvme,image=disk.img -- lspci -v',
     'vfio exec --device ./card.ts --trace -- ./my-program',
     'vfio exec --machine examples/machines/sriov.yaml -- sh',
+    'vfio exec /tmp/card -- ./my-program',
     'vfio exec --device edu --fail MAP_DMA:2:ENOMEM -- ./my-program',
   ],
   run: async () => (await import('../exec/exec.ts')).execProgram,

@@ -29,7 +29,7 @@ export async function commandMachine(
   if (file !== undefined) return undo.use(await importMachine(file, { ...parts, nodeOwner }));
   if (device.length === 0) {
     throw new VfioError('EINVAL', 'there is no device for the program', {
-      fix: 'Give --device edu, --device ./card.ts, or --machine FILE.',
+      fix: 'Give --device edu, --device ./card.ts, --machine FILE, or the directory where a machine is served.',
     });
   }
   const models = [];
