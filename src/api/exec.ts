@@ -13,7 +13,7 @@ export type { BarAccess } from '../exec/trap/mapped-bars.ts';
 
 export interface ExecOptions extends KernelDoorOptions {
   /** Default: this process's. */
-  readonly environment?: NodeJS.ProcessEnv;
+  readonly environment?: Readonly<Record<string, string | undefined>>;
   /**
    * Bytes that each program may map for DMA, Infinity for no limit. Default: its RLIMIT_MEMLOCK, as
    * Linux has it, though this machine locks no memory.

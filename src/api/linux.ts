@@ -155,7 +155,7 @@ export function startLinux(machine: Machine, command: readonly string[], options
 /** Variables that a guest gets of those here. */
 const INHERITED = ['PATH', 'HOME', 'SHELL', 'TERM', 'LANG', 'LC_ALL', 'TZ'];
 
-function guestEnvironment(environment: NodeJS.ProcessEnv): Record<string, string> {
+function guestEnvironment(environment: Readonly<Record<string, string | undefined>>): Record<string, string> {
   const given = INHERITED.flatMap((name) => (environment[name] === undefined ? [] : [[name, environment[name]]]));
   return { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/root', ...Object.fromEntries(given) };
 }

@@ -62,7 +62,7 @@ export function processTerminal(): Terminal {
 }
 
 /** As Node itself: FORCE_COLOR before NO_COLOR before what the terminal is. */
-export function wantsColour(env: NodeJS.ProcessEnv, isTerminal: boolean): boolean {
+export function wantsColour(env: Readonly<Record<string, string | undefined>>, isTerminal: boolean): boolean {
   const { FORCE_COLOR: forced = '', NO_COLOR: none = '', TERM: kind } = env;
   if (forced !== '') return forced !== '0' && forced !== 'false';
   return isTerminal && none === '' && kind !== 'dumb';

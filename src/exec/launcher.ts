@@ -17,7 +17,7 @@ import type { BarAccess } from './trap/mapped-bars.ts';
 export interface LaunchRequest {
   /** The program, looked up as a shell does, and its arguments. */
   readonly command: readonly string[];
-  readonly environment?: NodeJS.ProcessEnv;
+  readonly environment?: Readonly<Record<string, string | undefined>>;
   /** The machine's files in /sys and /dev; null: the program sees the computer's own. */
   readonly mounts: readonly MountCall[] | null;
   /** Bytes of the largest region 0 of any function. */

@@ -42,7 +42,7 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }));
 
 /** Run a program that needs the addon, in a process of its own. */
-function useAddon(env: NodeJS.ProcessEnv = {}) {
+function useAddon(env: Readonly<Record<string, string | undefined>> = {}) {
   const file = join(folder, 'program.mjs');
   writeFileSync(
     file,

@@ -11,7 +11,7 @@ import { OwnedFd } from './owned-fd.ts';
 const directory = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
 afterAll(() => rmSync(directory, { recursive: true }));
 const buildScript = fileURLToPath(new URL('../../native/build.js', import.meta.url));
-const build = (args: readonly string[], env: NodeJS.ProcessEnv = {}) =>
+const build = (args: readonly string[], env: Readonly<Record<string, string | undefined>> = {}) =>
   spawnSync(process.execPath, [buildScript, ...args], { encoding: 'utf8', env: { ...process.env, ...env } });
 
 describe('house: the addon builds', () => {

@@ -14,7 +14,7 @@ export interface JoinOptions {
   /** As in `ExecOptions`. */
   readonly sysfs?: boolean;
   readonly bars?: BarAccess;
-  readonly environment?: NodeJS.ProcessEnv;
+  readonly environment?: Readonly<Record<string, string | undefined>>;
   readonly faults?: readonly CallFault[];
   /** Gets a line for each system call of the program on a file of VFIO. */
   readonly onTrace?: ((line: string) => void) | undefined;
