@@ -2,6 +2,7 @@
 // its answer first.
 import { execSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { isMainThread } from 'node:worker_threads';
 import { bar, device, registers, u32 } from 'vfio-ts';
 
@@ -46,7 +47,8 @@ export default ({ file = '' } = {}) => {
         setTimeout(() => process.exit(7), 20);
       },
       'bar0.systemCall'() {
-        setImmediate(() => execSync(`while ! test -e ${file}; do sleep 0.1; done`));
+        // The shell outlives this process, but not the test's folder.
+        setImmediate(() => execSync(`while test -d ${dirname(file)} && ! test -e ${file}; do sleep 0.1; done`));
       },
       'bar0.print'() {
         setImmediate(() => {
