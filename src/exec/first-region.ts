@@ -1,6 +1,7 @@
 /**
- * The size of the largest region 0. In Linux region 0 of a device file begins at offset 0, so that
- * a filter cannot tell it from any other file; the filter stops accesses below this size.
+ * The size of the largest region 0. In Linux region 0 of a device file begins at offset 0, where
+ * ordinary files are read too. A filter sees no difference, so it stops every access below this
+ * size.
  */
 import type { Machine } from '../engine/machine/machine.ts';
 import type { DeviceModel, PciDeclaration } from '../pci/declaration.ts';
