@@ -13,7 +13,7 @@ async function anotherCopy() {
     ...(await import('../models/kit/life.ts')),
     ...(await import('../sys/eventfd.ts')),
     ...(await import('../sys/memfd.ts')),
-    ...(await import('../vfio-user/client/event-fd-line.ts')),
+    ...(await import('../sys/event-fd-line.ts')),
   };
 }
 

@@ -13,14 +13,14 @@ import { IrqSet } from '../../abi/vfio-structs.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { NotifyLine } from '../../device/notify-line.ts';
 import { checkAction, checkIrqIndex, irqName, validateSetIrqs } from '../../device/set-irqs.ts';
 import { fewer, setIrqsEvent } from '../../device/set-irqs-event.ts';
 import { Step } from '../../events/source.ts';
+import { type EventFdLine, LineSet, listeningLine, sinkLine, sourceLine } from '../../sys/event-fd-line.ts';
 import { closeAll } from '../frames.ts';
 import { Command, irqInfo } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
-import { type EventFdLine, sinkLine, sourceLine } from './event-fd-line.ts';
-import { ClientNotify } from './notify.ts';
 
 const actions = { mask: IrqSetFlags.ACTION_MASK, unmask: IrqSetFlags.ACTION_UNMASK, trigger: IrqSetFlags.ACTION_TRIGGER } as const;
 
@@ -39,7 +39,7 @@ export class ClientInterrupts implements Disposable {
   readonly #maxFds: number;
   readonly #infos = new Map<number, IrqInfo>();
   readonly #lines = new Map<number, Lines>();
-  readonly #notify: ReadonlyMap<number, ClientNotify>;
+  readonly #notify: ReadonlyMap<number, NotifyLine<EventFdLine>>;
   /**
    * Called when the server has eventfds for vectors up to `vectors`, and with 0 when the server has
    * released all of an index.
@@ -54,14 +54,15 @@ export class ClientInterrupts implements Disposable {
     this.#connection = connection;
     this.#numIrqs = numIrqs;
     this.#maxFds = connection.carriesFds ? maxFds : 0;
-    const notify = (index: number): [number, ClientNotify] => [
+    const notify = (index: number): [number, NotifyLine<EventFdLine>] => [
       index,
-      new ClientNotify(
-        connection.name,
-        (line) => this.#setNotify(index, line),
-        () => onNotify(index),
-        (pass) => this.#delivered(index, 0, pass),
-      ),
+      new NotifyLine({
+        name: connection.name,
+        makeLine: listeningLine,
+        arm: (line) => this.#setNotify(index, line),
+        onEvent: () => onNotify(index),
+        onSignal: (pass) => this.#delivered(index, 0, pass),
+      }),
     ];
     this.#notify = new Map([notify(IrqIndex.ERR), notify(IrqIndex.REQ)]);
   }
@@ -324,29 +325,5 @@ export class ClientInterrupts implements Disposable {
   [Symbol.dispose](): void {
     for (const index of [...this.#lines.keys()]) this.#release(index);
     for (const notify of this.#notify.values()) notify[Symbol.dispose]();
-  }
-}
-
-/** Lines that are released unless they are moved. */
-class LineSet implements Disposable {
-  all: (EventFdLine | null)[] = [];
-
-  add(line: EventFdLine | null): void {
-    this.all.push(line);
-  }
-
-  /** Moves the lines to `held`, from vector `start` on. They replace, and close, older lines. */
-  moveTo(held: Map<number, EventFdLine>, start: number): void {
-    this.all.forEach((line, i) => {
-      const old = held.get(start + i);
-      if (line === null) held.delete(start + i);
-      else held.set(start + i, line);
-      old?.[Symbol.dispose]();
-    });
-    this.all = [];
-  }
-
-  [Symbol.dispose](): void {
-    for (const line of this.all) line?.[Symbol.dispose]();
   }
 }

@@ -1,7 +1,7 @@
 /** Low power of a device at the end of a connection (B.10): the gate of its mappings follows. */
 import type { InterruptSink, LowPower } from '../../abi/device.ts';
 import { Feature } from '../../abi/vfio.ts';
-import { type EventFdLine, sinkLine } from './event-fd-line.ts';
+import { type EventFdLine, sinkLine } from '../../sys/event-fd-line.ts';
 import type { ClientFeatures } from './features.ts';
 import type { MemoryGate } from './memory-gate.ts';
 

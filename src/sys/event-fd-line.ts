@@ -1,14 +1,14 @@
 /**
- * An interrupt line between this process and a server: the eventfd that the server has, and the end
- * of its signals here.
+ * An interrupt line between this process and its peer, which is a server or the kernel: the eventfd
+ * that the peer has, and the end of its signals here.
  */
-import type { InterruptSink, InterruptSource } from '../../abi/device.ts';
-import { Cleanup } from '../../base/cleanup.ts';
-import { VfioError } from '../../base/errno.ts';
-import { EventFd } from '../../sys/eventfd.ts';
+import type { InterruptSink, InterruptSource } from '../abi/device.ts';
+import { Cleanup } from '../base/cleanup.ts';
+import { VfioError } from '../base/errno.ts';
+import { EventFd } from './eventfd.ts';
 
 export class EventFdLine implements Disposable {
-  /** The server has a descriptor of this one. */
+  /** The peer has a descriptor of this one. */
   readonly fd: EventFd;
   #release: (() => void) | null;
 
@@ -17,7 +17,7 @@ export class EventFdLine implements Disposable {
     this.#release = release;
   }
 
-  /** The server has it no more. Idempotent. */
+  /** The peer has it no more. Idempotent. */
   [Symbol.dispose](): void {
     const release = this.#release;
     this.#release = null;
@@ -29,7 +29,7 @@ export class EventFdLine implements Disposable {
  * A line that ends at `sink`; null for none. Holds the sink until disposed.
  *
  * @param onSignal gets each signal that comes through this process, and calls `pass`. A sink that
- *   is an eventfd is signalled by the server itself.
+ *   is an eventfd is signalled by the peer itself.
  * @throws VfioError EINVAL when it cannot be signalled
  */
 export function sinkLine(
@@ -80,4 +80,43 @@ export function sourceLine(source: InterruptSource | null, what: string): EventF
     listening[Symbol.dispose]();
     fd[Symbol.dispose]();
   });
+}
+
+/** A line of a private eventfd that ends at `onSignal`, for each turn in which it was signalled. */
+export function listeningLine(onSignal: () => void): EventFdLine {
+  using undo = new Cleanup();
+  const fd = undo.use(EventFd.create());
+  const listening = fd.listen(onSignal);
+  undo.move();
+  return new EventFdLine(fd, () => {
+    listening[Symbol.dispose]();
+    fd[Symbol.dispose]();
+  });
+}
+
+/** Lines that are released unless they are moved. */
+export class LineSet implements Disposable {
+  all: (EventFdLine | null)[] = [];
+
+  /** Have dispose release `line`. */
+  add(line: EventFdLine | null): void {
+    this.all.push(line);
+  }
+
+  /** Moves the lines to `held`, from vector `start` on. They replace, and close, older lines. */
+  moveTo(held: Map<number, EventFdLine>, start: number): void {
+    this.all.forEach((line, i) => {
+      const old = held.get(start + i);
+      if (line === null) held.delete(start + i);
+      else held.set(start + i, line);
+      old?.[Symbol.dispose]();
+    });
+    this.all = [];
+  }
+
+  /** Releases the lines. Idempotent. */
+  [Symbol.dispose](): void {
+    for (const line of this.all) line?.[Symbol.dispose]();
+    this.all = [];
+  }
 }
