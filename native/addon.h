@@ -18,6 +18,7 @@ struct turns;
 struct file;
 struct signaller;
 struct child_watch;
+struct registers;
 
 /* Of one thread that waits for its peers: see spin.c. */
 struct spin {
@@ -39,6 +40,8 @@ struct state {
   int child_watch_ids;
   uint8_t *owned; /* by descriptor, see owned.c */
   int owned_slots;
+  struct registers *registers; /* by number, see registers.c */
+  int registers_slots;
 };
 
 static inline struct state *state_of(napi_env env) {
@@ -88,6 +91,11 @@ static inline int int32s(napi_env env, napi_value array, size_t count, int32_t *
 
 /* memory.c */
 void mapping_free(struct mapping *mapping);
+int bus_handler_install(void);
+
+/* registers.c */
+int registers_mend(void *context);
+void registers_free(struct state *state);
 
 /* file.c */
 void files_free(struct state *state);
@@ -183,3 +191,18 @@ napi_value vt_waitid(napi_env env, napi_callback_info info);
 napi_value vt_cpuid(napi_env env, napi_callback_info info);
 napi_value vt_child_watch(napi_env env, napi_callback_info info);
 napi_value vt_child_unwatch(napi_env env, napi_callback_info info);
+napi_value vt_ioctl_bytes(napi_env env, napi_callback_info info);
+napi_value vt_pread(napi_env env, napi_callback_info info);
+napi_value vt_pwrite(napi_env env, napi_callback_info info);
+napi_value vt_address_of(napi_env env, napi_callback_info info);
+napi_value vt_registers_map(napi_env env, napi_callback_info info);
+napi_value vt_registers_unmap(napi_env env, napi_callback_info info);
+napi_value vt_registers_address(napi_env env, napi_callback_info info);
+napi_value vt_registers_load8(napi_env env, napi_callback_info info);
+napi_value vt_registers_load16(napi_env env, napi_callback_info info);
+napi_value vt_registers_load32(napi_env env, napi_callback_info info);
+napi_value vt_registers_load64(napi_env env, napi_callback_info info);
+napi_value vt_registers_store8(napi_env env, napi_callback_info info);
+napi_value vt_registers_store16(napi_env env, napi_callback_info info);
+napi_value vt_registers_store32(napi_env env, napi_callback_info info);
+napi_value vt_registers_store64(napi_env env, napi_callback_info info);

@@ -95,6 +95,8 @@ static int guard_mend(char *address, int broken_page) {
 static void on_bus_error(int signal, siginfo_t *info, void *context) {
   int error = errno;
   int broken_page = info->si_code == BUS_MCEERR_AR;
+  /* Not for a signal that a process sent. */
+  if (info->si_code > 0 && registers_mend(context)) return;
   if ((info->si_code == BUS_ADRERR || broken_page) && guard_mend(info->si_addr, broken_page)) {
     errno = error;
     return;
@@ -114,6 +116,22 @@ static void on_bus_error(int signal, siginfo_t *info, void *context) {
   }
 }
 
+/* Under guard_lock. */
+static int install(void) {
+  if (!guard_installed) {
+    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    guard_installed = sigaction(SIGBUS, &action, &chained) == 0;
+  }
+  return guard_installed;
+}
+
+int bus_handler_install(void) {
+  guard_enter();
+  const int installed = install();
+  guard_leave();
+  return installed;
+}
+
 /* False when the whole process has `limit` guarded mappings already. */
 static int guard_add(struct mapping *mapping, uint32_t limit) {
   guard_enter();
@@ -122,10 +140,7 @@ static int guard_add(struct mapping *mapping, uint32_t limit) {
     return 0;
   }
   guarded_count++;
-  if (!guard_installed) {
-    struct sigaction action = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_ONSTACK};
-    guard_installed = sigaction(SIGBUS, &action, &chained) == 0;
-  }
+  install();
   mapping->next_guarded = guarded;
   mapping->guarded_link = &guarded;
   if (guarded != NULL) guarded->guarded_link = &mapping->next_guarded;

@@ -6,8 +6,8 @@
  * a program (launch.c).
  *
  * All state hangs on the environment (napi_set_instance_data), so that the addon loads in worker
- * threads too. Only the SIGBUS guard (memory.c) and the list of descriptors in closing (foreign.c)
- * belong to the whole process.
+ * threads too. Only the handler of SIGBUS (memory.c) and the list of descriptors in closing
+ * (foreign.c) belong to the whole process.
  */
 #include "addon.h"
 
@@ -187,6 +187,21 @@ static const struct {
     {"cpuid", vt_cpuid},
     {"childWatch", vt_child_watch},
     {"childUnwatch", vt_child_unwatch},
+    {"ioctlBytes", vt_ioctl_bytes},
+    {"pread", vt_pread},
+    {"pwrite", vt_pwrite},
+    {"addressOf", vt_address_of},
+    {"registersMap", vt_registers_map},
+    {"registersUnmap", vt_registers_unmap},
+    {"registersAddress", vt_registers_address},
+    {"load8", vt_registers_load8},
+    {"load16", vt_registers_load16},
+    {"load32", vt_registers_load32},
+    {"load64", vt_registers_load64},
+    {"store8", vt_registers_store8},
+    {"store16", vt_registers_store16},
+    {"store32", vt_registers_store32},
+    {"store64", vt_registers_store64},
 };
 
 /* Watchers are gone already: their hooks ran before. */
@@ -197,6 +212,7 @@ static void state_free(napi_env env, void *data, void *hint) {
   files_free(state); /* The first step: threads may be writing into memory that is mapped here. */
   signaller_free(state);
   while (state->mappings != NULL) mapping_free(state->mappings);
+  registers_free(state);
   owned_close(state);
   free(state->watchers);
   free(state);

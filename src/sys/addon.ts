@@ -7,6 +7,7 @@ import { createRequire } from 'node:module';
 import { errnoName, VfioError } from '../base/errno.ts';
 import { addonFile } from './addon-file.ts';
 import { moduleUrl } from './package-files.ts';
+import type { RegisterCalls } from './register-calls.ts';
 import { SystemError } from './system-error.ts';
 import type { TraceCalls } from './trace-calls.ts';
 
@@ -94,7 +95,7 @@ export const Sys = {
   CLD_EXITED: 1,
 } as const;
 
-export interface Addon extends TraceCalls {
+export interface Addon extends TraceCalls, RegisterCalls {
   close(fd: number): number;
   /**
    * When this thread ends, `fd` is closed, unless `close`, `closeForeign` or `closeSocket` has
@@ -306,6 +307,15 @@ export interface Addon extends TraceCalls {
    * executes another program.
    */
   mapQuery(maps: number, address: number, into: Float64Array): number;
+  /**
+   * A request whose argument is the address of `bytes`. The caller vouches that the kernel accesses
+   * no more than these bytes.
+   */
+  ioctlBytes(fd: number, request: number, bytes: Uint8Array): number;
+  pread(fd: number, bytes: Uint8Array, offset: number): number;
+  pwrite(fd: number, bytes: Uint8Array, offset: number): number;
+  /** The address of the first byte in this process; 0 for no bytes. */
+  addressOf(bytes: Uint8Array): number;
   inotifyInit(flags: number): number;
   inotifyAdd(fd: number, path: string, mask: number): number;
   inotifyRemove(fd: number, watch: number): number;

@@ -124,6 +124,11 @@ export class EventFd extends Counted implements InterruptSink, InterruptSource {
     return { [Symbol.dispose]: () => this.#unlisten(entry) };
   }
 
+  /** For calls of this room only. @throws VfioError EBADF once closed */
+  get number(): number {
+    return this.#fd.number;
+  }
+
   protected override released(): void {
     this.#fd[Symbol.dispose]();
   }
