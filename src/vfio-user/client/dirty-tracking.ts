@@ -6,8 +6,8 @@
 import type { DirtyTracking } from '../../abi/device.ts';
 import { DirtyFlags, DmaUnmapFlags } from '../../abi/vfio.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
-import { checkU64, hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { checkDirtyRange, checkNotCut } from '../../device/dma-requests.ts';
 import { Command, DirtyBitmap, DirtyPages, DirtyRange, DmaUnmap } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 import type { MappedMemory } from './mapped-memory.ts';
@@ -24,8 +24,6 @@ export interface DirtyOptions {
   readonly maxBytes: number;
   /** @throws VfioError ENODEV when the device is closed */
   readonly checkOpen: () => void;
-  /** @throws VfioError EINVAL when a range would cut a mapping */
-  readonly checkNotCut: (what: string, first: number, last: number) => void;
 }
 
 export class ClientDirtyTracking implements DirtyTracking {
@@ -59,7 +57,7 @@ export class ClientDirtyTracking implements DirtyTracking {
 
   report(iova: bigint, size: bigint, pageSize: bigint, into: Uint8Array): void {
     const { first, last } = this.#check('DIRTY_PAGES', iova, size, pageSize, into);
-    this.#options.checkNotCut('DIRTY_PAGES', first, last);
+    checkNotCut('DIRTY_PAGES', first, last, this.#options.memory);
     // The server wants whole mappings, and a bitmap that fits a message.
     this.#each(first, last, (from, to) => {
       this.#one(
@@ -81,7 +79,7 @@ export class ClientDirtyTracking implements DirtyTracking {
   unmap(iova: bigint, size: bigint, pageSize: bigint, into: Uint8Array): bigint {
     const { first, last } = this.#check('DMA_UNMAP', iova, size, pageSize, into);
     const { memory, connection } = this.#options;
-    this.#options.checkNotCut('DMA_UNMAP', first, last);
+    checkNotCut('DMA_UNMAP', first, last, memory);
     let pages = 0;
     this.#each(first, last, (from, to) => {
       this.#one(
@@ -105,21 +103,9 @@ export class ClientDirtyTracking implements DirtyTracking {
   #check(what: string, iova: bigint, size: bigint, pageSize: bigint, into: Uint8Array): { readonly first: number; readonly last: number } {
     const { checkOpen, page } = this.#options;
     checkOpen();
-    checkU64(iova, 'iova');
-    checkU64(size, 'size');
-    const pages = pageSize === page ? size / page : 0n;
-    if (pages === 0n || BigInt(into.length) < ((pages + 63n) / 64n) * 8n) {
-      throw new VfioError(
-        'EINVAL',
-        `${what}: a bitmap of ${into.length} bytes for ${hex(size)} bytes in pages of ${pageSize}, which are ${page}`,
-      );
-    }
-    if (((iova | size) & (page - 1n)) !== 0n)
-      throw new VfioError('EINVAL', `${what}: ${hex(iova)}+${hex(size)} is not made of whole pages`);
-    if (iova + size - 1n > U64_MAX)
-      throw new VfioError('EOVERFLOW', `${what}: ${hex(iova)}+${hex(size)} goes past the last 64-bit address`);
+    const range = checkDirtyRange(what, { iova, size, pageSize, into }, page);
     if (!this.#on) throw new VfioError('EINVAL', 'dirty tracking is off', { fix: 'Start it.' });
-    return { first: Number(iova >> 12n), last: Number((iova + size - 1n) >> 12n) };
+    return range;
   }
 
   /** The mappings in a range, in order. */

@@ -8,12 +8,21 @@
  * answers EINVAL to a mapping there.
  */
 import type { DirtyTracking, DmaSpace, IovaRange } from '../../abi/device.ts';
-import type { EventDetails } from '../../abi/event.ts';
-import { Access, type DirectMemory, type Memory } from '../../abi/memory.ts';
+import type { Access, DirectMemory, Memory } from '../../abi/memory.ts';
 import { DmaUnmapFlags } from '../../abi/vfio.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
-import { checkIndex, checkU64, hex, U64_MAX } from '../../base/check.ts';
+import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import {
+  anyU64,
+  checkFree,
+  checkMap,
+  checkMemory,
+  checkNotCut,
+  checkUnmap,
+  type MapRequest,
+  mapDetails,
+} from '../../device/dma-requests.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { Command, DmaMap, DmaUnmap } from '../messages.ts';
@@ -23,22 +32,6 @@ import type { MappedMemory } from './mapped-memory.ts';
 
 const LAST_PAGE = 2 ** 52 - 1;
 const everywhere: readonly IovaRange[] = [{ first: 0n, last: U64_MAX }];
-
-type MapRequest = Parameters<DmaSpace['map']>[0];
-
-/** A number of a caller that may be none. */
-const u64 = (value: unknown): bigint => (typeof value === 'bigint' ? BigInt.asUintN(64, value) : 0n);
-
-/** @param shared the server gets the memory itself */
-function mapDetails({ iova, memory, offset = 0, size, access }: MapRequest, shared: boolean): EventDetails<'dma-map'> {
-  const bytes = size ?? (memory?.size ?? 0) - offset;
-  return {
-    iova: u64(iova),
-    size: Number.isSafeInteger(bytes) && bytes > 0 ? BigInt(bytes) : 0n,
-    access: access === Access.READ ? 'read' : access === Access.WRITE ? 'write' : 'read, write',
-    memory: shared ? 'direct' : 'remote',
-  };
-}
 
 export interface DmaLimits {
   /** Page sizes that the server takes; bits below 4096 do not count. */
@@ -86,7 +79,6 @@ export class ClientDmaSpace implements DmaSpace {
       page: this.#page,
       maxBytes: this.#maxBytes,
       checkOpen: this.#checkOpen,
-      checkNotCut: (what, first, last) => this.#checkNotCut(what, first, last),
     });
   }
 
@@ -106,7 +98,7 @@ export class ClientDmaSpace implements DmaSpace {
   map(request: MapRequest): void {
     const { source } = this.#connection.messages;
     if (!source.on) this.#map(request);
-    else source.attempt('dma-map', mapDetails(request, this.#shares(request.memory)), () => this.#map(request));
+    else source.attempt('dma-map', mapDetails(request, this.#shares(request.memory) ? 'direct' : 'remote'), () => this.#map(request));
   }
 
   #shares(memory: Memory): boolean {
@@ -115,38 +107,19 @@ export class ClientDmaSpace implements DmaSpace {
 
   #map(request: MapRequest): void {
     this.#checkOpen();
-    const { memory } = request;
-    const iova = checkU64(request.iova, 'iova');
-    const offset = checkIndex(request.offset ?? 0, Number.MAX_SAFE_INTEGER, 'offset');
-    const bytes = checkIndex(request.size ?? memory.size - offset, Number.MAX_SAFE_INTEGER, 'size');
-    const access = request.access ?? Access.READ_WRITE;
-    if (access !== Access.READ && access !== Access.WRITE && access !== Access.READ_WRITE) {
-      throw new VfioError('EINVAL', `access ${String(access)} is neither READ, WRITE nor both`);
-    }
-    const size = BigInt(bytes);
-    if (size === 0n) throw new VfioError('EINVAL', 'DMA_MAP: size is 0');
-    this.#checkEnd('DMA_MAP', iova, size);
-    this.#checkAligned('DMA_MAP', 'iova', iova);
-    this.#checkAligned('DMA_MAP', 'size', size);
-    this.#checkAligned('DMA_MAP', 'offset', BigInt(offset));
-    const first = Number(iova >> 12n);
-    const last = first + bytes / 4096 - 1;
-    if (this.#memory.overlaps(first, last)) {
-      throw new VfioError('EEXIST', `DMA_MAP: ${hex(iova)}+${hex(size)} overlaps another mapping`, { fix: 'Unmap it first.' });
-    }
+    const checked = checkMap('DMA_MAP', request, this.#page);
+    const { iova, memory, offset, access, first, last } = checked;
+    checkFree('DMA_MAP', checked, this.#memory);
     if (this.available === 0) {
       throw new VfioError('ENOSPC', `${this.#connection.name} takes ${this.#maxMaps} DMA mappings at most, and has that many`, {
         fix: 'Map larger pieces, or unmap what is not used.',
       });
     }
-    if (memory.references === 0) throw new VfioError('EFAULT', 'the memory to map has been disposed');
-    if (bytes > memory.size - offset) {
-      throw new VfioError('EFAULT', `bytes ${offset} to ${offset + bytes} do not lie inside a memory of ${memory.size} bytes`);
-    }
+    checkMemory(checked);
     // The server may access the memory before it answers DMA_MAP.
     this.#memory.add(first, last, memory, offset, access);
     try {
-      this.#send(iova, size, memory, offset, access);
+      this.#send(iova, BigInt(checked.bytes), memory, offset, access);
     } catch (error) {
       this.#memory.remove(first);
       throw error;
@@ -174,20 +147,13 @@ export class ClientDmaSpace implements DmaSpace {
   /** @param size what was asked for, where the result is not known */
   #seenUnmap(iova: bigint, size: bigint, act: () => bigint): bigint {
     const { source } = this.#connection.messages;
-    return source.on ? source.attempt('dma-unmap', { iova: u64(iova), size: u64(size) }, act, (done) => ({ size: done })) : act();
+    return source.on ? source.attempt('dma-unmap', { iova: anyU64(iova), size: anyU64(size) }, act, (done) => ({ size: done })) : act();
   }
 
   #unmap(iova: bigint, size: bigint): bigint {
     this.#checkOpen();
-    checkU64(iova, 'iova');
-    checkU64(size, 'size');
-    this.#checkAligned('DMA_UNMAP', 'iova', iova);
-    if (size === 0n) throw new VfioError('EINVAL', 'DMA_UNMAP: size is 0');
-    this.#checkAligned('DMA_UNMAP', 'size', size);
-    this.#checkEnd('DMA_UNMAP', iova, size);
-    const first = Number(iova >> 12n);
-    const last = Number((iova + size - 1n) >> 12n);
-    this.#checkNotCut('DMA_UNMAP', first, last);
+    const { first, last } = checkUnmap('DMA_UNMAP', iova, size, this.#page);
+    checkNotCut('DMA_UNMAP', first, last, this.#memory);
     return this.#unmapRange(first, last);
   }
 
@@ -228,25 +194,5 @@ export class ClientDmaSpace implements DmaSpace {
     DmaUnmap.address.set(out, HEADER_BYTES, iova);
     DmaUnmap.size.set(out, HEADER_BYTES, size);
     return this.#connection.request(Command.DMA_UNMAP, DmaUnmap.structSize);
-  }
-
-  #checkEnd(what: string, iova: bigint, size: bigint): void {
-    if (iova + size - 1n > U64_MAX)
-      throw new VfioError('EOVERFLOW', `${what}: ${hex(iova)}+${hex(size)} goes past the last 64-bit address`);
-  }
-
-  #checkAligned(what: string, name: string, value: bigint): void {
-    if (value % this.#page === 0n) return;
-    throw new VfioError('EINVAL', `${what}: ${name} ${hex(value)} is not a multiple of the smallest page, ${this.#page} bytes`);
-  }
-
-  /** Neither end of the range may lie inside a mapping. */
-  #checkNotCut(what: string, first: number, last: number): void {
-    const at = this.#memory.at(first);
-    const end = this.#memory.at(last);
-    if ((at === null || at.first === first) && (end === null || end.last === last)) return;
-    throw new VfioError('EINVAL', `${what} would cut the mapping at ${hex(BigInt((at ?? end)!.first) << 12n)} in two`, {
-      fix: 'Name whole mappings; a mapping cannot be unmapped in part.',
-    });
   }
 }

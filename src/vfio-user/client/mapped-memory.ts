@@ -1,32 +1,19 @@
 /**
  * The memory that a client has mapped for the server's DMA, by I/O address. The server asks for it
  * by message when it cannot, or does not want to, reach it itself.
- *
- * Addresses are page numbers of 4096 bytes, as doubles: exact for all of the 64-bit space.
  */
 import { type Access, type DirectMemory, type Memory, WINDOW_BYTES } from '../../abi/memory.ts';
 import { Bitmap } from '../../base/bitmap.ts';
-import { IntervalMap } from '../../base/interval-map.ts';
-import { Slots } from '../../base/slots.ts';
+import { MappingTable } from '../../device/mapping-table.ts';
 
 /** The result of a search for bytes. */
 export const Found = { DIRECT: 0, NOT_MAPPED: 1, PERMISSION: 2, REMOTE: 3 } as const;
 export type Found = (typeof Found)[keyof typeof Found];
 
-interface Entry {
-  readonly memory: Memory;
-  /** Byte of `memory` that the first page starts at. */
-  readonly offset: number;
-  readonly access: Access;
-}
-
 /** Copies up to this many bytes go byte by byte: making the sub-array for `set` costs more. */
 const BYTEWISE = 32;
 
-export class MappedMemory {
-  readonly #index = new IntervalMap();
-  #slots = new Slots();
-  #entries: (Entry | null)[] = [];
+export class MappedMemory extends MappingTable {
   /** The result of `#step`: the memory, and how many bytes of it are in a row. */
   #memory: Memory | null = null;
   #offset = 0.5;
@@ -59,56 +46,6 @@ export class MappedMemory {
     this.#written.mark(page, page + Math.floor(((low & 0xfff) + count - 1) / 4096));
   }
 
-  /** Mappings. */
-  get size(): number {
-    return this.#index.size;
-  }
-
-  overlaps(first: number, last: number): boolean {
-    return this.#index.overlaps(first, last);
-  }
-
-  /** First and last page of the mapping that holds `page`, or null. */
-  at(page: number): { readonly first: number; readonly last: number } | null {
-    return this.#index.find(page) < 0 ? null : { first: this.#index.foundFirst, last: this.#index.foundLast };
-  }
-
-  /** The first mapping that starts at `page` or after, or null: where an ordered walk goes on. */
-  next(page: number): { readonly first: number; readonly last: number } | null {
-    return this.#index.seek(page) < 0 ? null : { first: this.#index.foundFirst, last: this.#index.foundLast };
-  }
-
-  /**
-   * Holds a reference on `memory` from here on. The caller has looked that the pages are free.
-   * @throws VfioError EBADF when the memory is gone
-   */
-  add(first: number, last: number, memory: Memory, offset: number, access: Access): void {
-    memory.get();
-    const slot = this.#slots.take();
-    while (this.#entries.length <= slot) this.#entries.push(null);
-    this.#entries[slot] = { memory, offset, access };
-    this.#index.insert(first, last, slot);
-  }
-
-  /** Forgets the mapping that starts at `first`, and drops its reference on the memory. */
-  remove(first: number): void {
-    const slot = this.#index.remove(first);
-    if (slot < 0) return;
-    const entry = this.#entries[slot]!;
-    this.#entries[slot] = null;
-    this.#slots.give(slot);
-    entry.memory.put();
-  }
-
-  /** Forgets all of them. */
-  clear(): void {
-    const entries = this.#entries;
-    this.#entries = [];
-    this.#slots = new Slots();
-    this.#index.clear();
-    for (const entry of entries) entry?.memory.put();
-  }
-
   /**
    * Whether the device may reach `count` bytes, and whether they are here. `high` and `low` are the
    * halves of the address. REMOTE when any of them is remote.
@@ -118,13 +55,13 @@ export class MappedMemory {
     let within = low & 0xfff;
     let found: Found = Found.DIRECT;
     for (let left = count; left > 0; ) {
-      const slot = this.#index.find(page);
+      const slot = this.index.find(page);
       if (slot < 0) return Found.NOT_MAPPED;
-      const entry = this.#entries[slot]!;
+      const entry = this.entries[slot]!;
       if ((entry.access & access) !== access) return Found.PERMISSION;
       if (entry.memory.kind === 'remote') found = Found.REMOTE;
-      left -= (this.#index.foundLast + 1 - page) * 4096 - within;
-      page = this.#index.foundLast + 1;
+      left -= (this.index.foundLast + 1 - page) * 4096 - within;
+      page = this.index.foundLast + 1;
       within = 0;
     }
     return found;
@@ -173,11 +110,11 @@ export class MappedMemory {
   #step(high: number, low: number, done: number): void {
     const within = (low & 0xfff) + done;
     const page = high * 2 ** 20 + (low >>> 12) + Math.floor(within / 4096);
-    const entry = this.#entries[this.#index.find(page)]!;
-    const ahead = (page - this.#index.foundFirst) * 4096 + (within % 4096);
+    const entry = this.entries[this.index.find(page)]!;
+    const ahead = (page - this.index.foundFirst) * 4096 + (within % 4096);
     this.#memory = entry.memory;
     this.#offset = entry.offset + ahead;
-    this.#bytes = (this.#index.foundLast + 1 - this.#index.foundFirst) * 4096 - ahead;
+    this.#bytes = (this.index.foundLast + 1 - this.index.foundFirst) * 4096 - ahead;
   }
 }
 
