@@ -34,7 +34,10 @@ export class NotifyLine<L extends Disposable> implements Disposable {
     this.#options = options;
   }
 
-  /** Whether each signal calls `onEvent`. @throws VfioError the error that the other side answers */
+  /**
+   * Whether each signal calls `onEvent`.
+   * @throws VfioError the error that the other side answers
+   */
   setEvents(wanted: boolean): void {
     if (this.#events === wanted) return;
     this.#update(this.#sink, wanted);
