@@ -297,6 +297,16 @@ export interface Device extends Disposable {
    */
   hotResetInfo(): readonly HotResetDependent[];
   /**
+   * Reset the device's bus or slot (VFIO_DEVICE_PCI_HOT_RESET), and so every function that
+   * `hotResetInfo` names. Absent where no device of this kind has such a reset.
+   *
+   * @param others the open devices, besides this one, that prove that the caller owns every
+   *   function that is hit. Default: none
+   * @throws VfioError EINVAL when a function is hit that the caller has not opened; ENODEV when
+   *   there is no slot or bus reset; EBUSY, EAGAIN while a function is being reset, or is locked
+   */
+  resetBus?(others?: readonly Device[]): void;
+  /**
    * Probe a feature, or use one that has no member here.
    *
    * @returns bytes of `data` used by a get

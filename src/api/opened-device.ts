@@ -122,6 +122,10 @@ export class OpenedDevice implements Device {
     return this.#device.hotResetInfo();
   }
 
+  resetBus(others: readonly Device[] = []): void {
+    this.#device.resetBus(others.map((other) => (other instanceof OpenedDevice ? other.#device : other)));
+  }
+
   feature(request: FeatureRequest) {
     return this.#device.feature(request);
   }

@@ -233,6 +233,18 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     seenReset(this.device.fn, 'VFIO_DEVICE_PCI_HOT_RESET', reset, 'bus');
   }
 
+  /** The groups of open devices stand for their group files. */
+  resetBus(others: readonly Device[] = []): void {
+    const groups = new Map<number, OwnedGroup>();
+    for (const device of [this, ...others]) {
+      if (!(device instanceof DeviceFile)) throw new VfioError('EINVAL', `${this.device.bdf}: a bus reset takes devices of this machine`);
+      device.checkLive();
+      const { group } = device.device.fn;
+      if (device.container !== null && group !== null) groups.set(group.id, { group });
+    }
+    this.hotReset(this.#owner.ids === null ? [...groups.values()] : []);
+  }
+
   /** @throws VfioError EINVAL, EEXIST, ENODEV, ENOSPC as B.8 IOEVENTFD */
   ioeventfd(request: IoeventfdRequest): void {
     const set = () => this.#awake(() => this.device.openState.ioeventfds.set(request));

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { DeviceRig, plain, ScriptedModel, setCommand } from '../../../tests/kit/device-rig.ts';
 import { errnoFrom } from '../../../tests/kit/errno.ts';
+import type { Device } from '../../abi/device.ts';
 import { Command } from '../../abi/pci.ts';
 import { DeviceFlags } from '../../abi/vfio.ts';
 import { pm } from '../../pci/capabilities.ts';
@@ -61,6 +62,18 @@ it('B.8 HOT_RESET: resets every device of the bus once and gives back their conf
   expect(during).toBe('BusError');
   expect([rig.fn, rig.machine.function('01:00.1')].map((fn) => [...fn.config.bytes])).toEqual(before);
   expect(mapping.read32(0)).toBe(0);
+});
+
+it('B.8 HOT_RESET by open devices: they stand for their groups', () => {
+  const rig = twins();
+  const file = rig.open();
+  const stranger = new DeviceRig(plain).open();
+  expect([errnoFrom(() => stranger.resetBus()), errnoFrom(() => file.resetBus([{} as Device]))]).toEqual(['ENODEV', 'EINVAL']);
+  const other = rig.group.openDevice('0000:01:00.1');
+  file.resetBus([other]);
+  expect([rig.model, rig.machine.function('01:00.1').model as ScriptedModel].map((m) => m.resets)).toEqual([1, 1]);
+  other.close();
+  expect(errnoFrom(() => file.resetBus([other]))).toBe('ENODEV');
 });
 
 it('B.8 HOT_RESET: a device of a group that was not given is EINVAL, naming it, and no device is reset', () => {
