@@ -36,6 +36,7 @@ import { addressOf, descriptorBytes, type KernelFile } from '../sys/kernel-file.
 import { ContainerCall, callFailure, callKernel, GroupCall } from './calls.ts';
 import type { DirtyBackend, DmaAbilities, DmaBackend } from './dma-backend.ts';
 import { infoCapabilities } from './info-capabilities.ts';
+import type { GroupPlace } from './location.ts';
 import { openNode } from './node-error.ts';
 
 /** Room for the answer of IOMMU_GET_INFO with its capabilities, at first. */
@@ -47,15 +48,6 @@ interface HeldGroup {
   readonly file: KernelFile;
   /** Devices of the group that are open. */
   uses: number;
-}
-
-/** A group to open: its number, its file, and the reason of a refusal. */
-export interface GroupPlace {
-  readonly number: number;
-  readonly path: string;
-  readonly noIommu: boolean;
-  /** Devices of the group that stand in the way of its use. */
-  whyNotViable(): VfioError;
 }
 
 export class KernelContainer implements DmaBackend, Disposable {
@@ -78,11 +70,12 @@ export class KernelContainer implements DmaBackend, Disposable {
 
   /**
    * @param path /dev/vfio/vfio
+   * @param device the device that it is opened for, for errors
    * @throws VfioError ENOENT without the module vfio; EACCES; EPROTO for another version of the API
    */
-  static open(path: string): KernelContainer {
+  static open(path: string, device: string): KernelContainer {
     using undo = new Cleanup();
-    const file = undo.use(openNode(path, { what: 'the container', missing: 'Load the module: modprobe vfio.' }));
+    const file = undo.use(openNode(path, { device, what: 'the container', missing: 'Load the module: modprobe vfio.' }));
     const version = callKernel(file, ContainerCall.GET_API_VERSION, 0, path);
     if (version !== API_VERSION) {
       throw new VfioError('EPROTO', `${path} speaks version ${version} of VFIO's interface, and this package version ${API_VERSION}`);
@@ -111,23 +104,27 @@ export class KernelContainer implements DmaBackend, Disposable {
   /**
    * Open a group and put it into the container, unless it is there already; for one device.
    *
+   * @param device the device that the group is opened for, for errors
+   * @param whyNotViable the error for a group that is not viable
    * @returns the group's file, which `leave` closes
    * @throws VfioError EACCES, EBUSY for the group's file; EPERM for a group that is not viable;
    *   EINVAL, EPERM for a group that does not fit to those in the container
    */
-  join(group: GroupPlace): KernelFile {
+  join(group: GroupPlace, device: string, whyNotViable: () => VfioError): KernelFile {
     const there = this.#groups.get(group.number);
     if (there !== undefined) {
       there.uses++;
       return there.file;
     }
     using undo = new Cleanup();
-    const file = undo.use(openNode(group.path, { what: `the file of group ${group.number}` }));
+    const file = undo.use(
+      openNode(group.path, { device, what: `the file of group ${group.number}`, missing: 'Load the module: modprobe vfio-pci.' }),
+    );
     const status = new Uint8Array(GroupStatus.structSize);
     GroupStatus.argsz.set(viewOf(status), 0, status.length);
-    callKernel(file, GroupCall.GET_STATUS, status, group.path);
-    if ((GroupStatus.flags.get(viewOf(status), 0) & GroupFlags.VIABLE) === 0) throw group.whyNotViable();
-    callKernel(file, GroupCall.SET_CONTAINER, descriptorBytes([this.#file.fd]), group.path);
+    callKernel(file, GroupCall.GET_STATUS, status, `${device}: ${group.path}`);
+    if ((GroupStatus.flags.get(viewOf(status), 0) & GroupFlags.VIABLE) === 0) throw whyNotViable();
+    callKernel(file, GroupCall.SET_CONTAINER, descriptorBytes([this.#file.fd]), `${device}: ${group.path}`);
     if (this.#iommu === null) this.#setIommu(group.noIommu);
     this.#groups.set(group.number, { file, uses: 1 });
     undo.move();

@@ -21,7 +21,7 @@ export interface DmaBackend extends Disposable {
   readonly path: string;
   /** Mappings that the kernel allows at one time; null: there is no limit. */
   readonly maxMaps: number | null;
-  /** What the kernel knows now; asked again after another device has joined. */
+  /** The IOMMU's abilities now; asked for again after another device has joined. */
   abilities(): DmaAbilities;
   /** How many more mappings fit. @param used mappings that this process has made */
   available(used: number): number;

@@ -8,21 +8,25 @@ import { VfioError } from '../base/errno.ts';
 import { anyU64, type MapRequest, mapDetails } from '../device/dma-requests.ts';
 import type { EventSource } from '../events/source.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
-import type { KernelSpace } from './kernel-space.ts';
-import type { Warn } from './limits.ts';
+import type { KernelSpace, Requester } from './kernel-space.ts';
 
 export class KernelDmaSpace implements DmaSpace, Disposable {
   /** The mappings, which all devices in the container share. */
   readonly shared: KernelSpace;
   readonly #source: EventSource;
-  readonly #warn: Warn;
+  readonly #requester: Requester;
   #closed = false;
 
   /** @param source of the device, where requests are reported */
   constructor(shared: KernelSpace, source: EventSource) {
     this.shared = shared;
     this.#source = source;
-    this.#warn = (about, text) => source.note('warn', about, `${source.name}: ${text}`);
+    this.#requester = {
+      device: source.name,
+      map: `${source.name}: ${shared.backend.mapName}`,
+      unmap: `${source.name}: ${shared.backend.unmapName}`,
+      warn: (about, text) => source.note('warn', about, `${source.name}: ${text}`),
+    };
   }
 
   #checkOpen(): void {
@@ -44,7 +48,9 @@ export class KernelDmaSpace implements DmaSpace, Disposable {
     return this.shared.available;
   }
 
-  /** @throws VfioError EINVAL for a size that is not positive; ENOMEM when there is not that much */
+  /**
+   * @throws VfioError EINVAL for a size that is not positive; ENOMEM when there is not that much
+   */
   allocate(size: number): DirectMemory {
     this.#checkOpen();
     if (!Number.isSafeInteger(size) || size <= 0) throw new VfioError('EINVAL', `cannot allocate ${String(size)} bytes`);
@@ -59,11 +65,11 @@ export class KernelDmaSpace implements DmaSpace, Disposable {
 
   #map(request: MapRequest): void {
     this.#checkOpen();
-    this.shared.map(request, this.#warn);
+    this.shared.map(request, this.#requester);
   }
 
   unmap(iova: bigint, size: bigint): bigint {
-    return this.#seenUnmap(iova, size, () => this.shared.unmap(iova, size));
+    return this.#seenUnmap(iova, size, () => this.shared.unmap(iova, size, this.#requester));
   }
 
   unmapAll(): bigint {
@@ -81,7 +87,7 @@ export class KernelDmaSpace implements DmaSpace, Disposable {
 
   get dirty(): DirtyTracking | undefined {
     this.#checkOpen();
-    return this.shared.dirty;
+    return this.shared.dirty(this.#requester);
   }
 
   /** The device is closed: requests fail. Mappings stay while another device shares them. */

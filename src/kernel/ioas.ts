@@ -66,11 +66,12 @@ export class KernelIoas implements DmaBackend {
 
   /**
    * @param path /dev/iommu
+   * @param device the device that it is opened for, for errors
    * @throws VfioError ENOENT in a kernel without iommufd; EACCES
    */
-  static open(path: string): KernelIoas {
+  static open(path: string, device: string): KernelIoas {
     using undo = new Cleanup();
-    const file = undo.use(openNode(path, { what: 'the iommufd', missing: 'Load the module: modprobe iommufd.' }));
+    const file = undo.use(openNode(path, { device, what: 'the iommufd', missing: 'Load the module: modprobe iommufd.' }));
     const { bytes, view } = sized(IommuIoasAlloc.structSize);
     callKernel(file, IommufdCall.IOAS_ALLOC, bytes, path);
     undo.move();

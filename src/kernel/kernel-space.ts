@@ -14,6 +14,16 @@ import { addressOf } from '../sys/kernel-file.ts';
 import type { DmaAbilities, DmaBackend } from './dma-backend.ts';
 import { MappingLimits, type Warn } from './limits.ts';
 
+/** The device that makes a request, in words. */
+export interface Requester {
+  readonly device: string;
+  /** `0000:03:00.0: VFIO_IOMMU_MAP_DMA` */
+  readonly map: string;
+  readonly unmap: string;
+  /** Takes a line when a limit is near. */
+  readonly warn: Warn;
+}
+
 const LAST_PAGE = 2 ** 52 - 1;
 
 export class KernelSpace implements Disposable {
@@ -79,12 +89,8 @@ export class KernelSpace implements Disposable {
     return this.pageSizes & -this.pageSizes;
   }
 
-  /**
-   * @param warn takes a line when a limit is near
-   * @throws VfioError as `DmaSpace.map`
-   */
-  map(request: MapRequest, warn: Warn): void {
-    const what = this.backend.mapName;
+  /** @throws VfioError as `DmaSpace.map` */
+  map(request: MapRequest, { device, map: what, warn }: Requester): void {
     const checked = checkMap(what, request, this.page);
     checkFree(what, checked, this.#mappings);
     checkRanges(what, checked, this.ranges);
@@ -96,12 +102,12 @@ export class KernelSpace implements Disposable {
       });
     }
     this.#limits.before(checked.bytes, this.#entries, warn);
-    this.#mapWindows(checked, memory);
+    this.#mapWindows(device, checked, memory);
     this.#mappings.add(first, last, memory, offset, access);
   }
 
   /** All windows, or none. */
-  #mapWindows({ iova, offset, bytes, access }: CheckedMap, memory: DirectMemory): void {
+  #mapWindows(device: string, { iova, offset, bytes, access }: CheckedMap, memory: DirectMemory): void {
     let done = 0;
     while (done < bytes) {
       const at = offset + done;
@@ -112,7 +118,7 @@ export class KernelSpace implements Disposable {
       if (result < 0) {
         if (done > 0) this.backend.unmap(iova, BigInt(done));
         this.#entries -= piecesOf(offset, done);
-        throw this.#failure(result, address, { iova, bytes });
+        throw this.#failure(device, result, address, { iova, bytes });
       }
       this.#entries++;
       done += size;
@@ -120,9 +126,9 @@ export class KernelSpace implements Disposable {
     this.#limits.mapped(bytes);
   }
 
-  #failure(result: number, address: bigint, { iova, bytes }: { readonly iova: bigint; readonly bytes: number }): VfioError {
+  #failure(what: string, result: number, address: bigint, { iova, bytes }: { readonly iova: bigint; readonly bytes: number }): VfioError {
     const { backend } = this;
-    const on = `${backend.path}: ${hex(bytes)} bytes at ${hex(iova)}`;
+    const on = `${device}: ${hex(bytes)} bytes at ${hex(iova)}`;
     if ((address & (this.page - 1n)) !== 0n) {
       const fix = 'Use memory of dma.alloc(), which begins at a page.';
       return backend.mapFailure(result, `${on}, from memory at ${hex(address)}, which does not begin at a page`, fix);
@@ -132,8 +138,7 @@ export class KernelSpace implements Disposable {
   }
 
   /** @throws VfioError as `DmaSpace.unmap` */
-  unmap(iova: bigint, size: bigint): bigint {
-    const what = this.backend.unmapName;
+  unmap(iova: bigint, size: bigint, { unmap: what }: Requester): bigint {
     const { first, last } = checkUnmap(what, iova, size, this.page);
     checkNotCut(what, first, last, this.#mappings);
     return this.#unmapRange(first, last);
@@ -165,7 +170,7 @@ export class KernelSpace implements Disposable {
   }
 
   /** Undefined where the IOMMU keeps no log. */
-  get dirty(): DirtyTracking | undefined {
+  dirty(requester: Requester): DirtyTracking | undefined {
     const log = this.backend.dirty;
     if (log === null) return undefined;
     return {
@@ -178,23 +183,24 @@ export class KernelSpace implements Disposable {
         this.#dirtyOn = false;
       },
       report: (iova, size, pageSize, into) => {
-        this.#eachDirty({ iova, size, pageSize, into }, (first, bytes, bits) => {
+        this.#eachDirty(requester, { iova, size, pageSize, into }, (first, bytes, bits) => {
           log.report(first, bytes, pageSize, bits);
           return 0n;
         });
       },
       unmap: (iova, size, pageSize, into) =>
-        this.#eachDirty({ iova, size, pageSize, into }, (first, bytes, bits) => log.unmap(first, bytes, pageSize, bits), true),
+        this.#eachDirty(requester, { iova, size, pageSize, into }, (first, bytes, bits) => log.unmap(first, bytes, pageSize, bits), true),
     };
   }
 
   /** Ask for each mapping of the kernel in a range, and put its bits where they belong. */
   #eachDirty(
+    { map, unmap }: Requester,
     request: { readonly iova: bigint; readonly size: bigint; readonly pageSize: bigint; readonly into: Uint8Array },
     ask: (iova: bigint, size: bigint, bits: Uint8Array) => bigint,
     unmaps = false,
   ): bigint {
-    const what = unmaps ? this.backend.unmapName : 'the report of dirty pages';
+    const what = unmaps ? unmap : map.replace(this.backend.mapName, 'the report of dirty pages');
     const { first, last } = checkDirtyRange(what, request, this.page);
     if (!this.#dirtyOn) throw new VfioError('EINVAL', 'dirty tracking is off', { fix: 'Start it.' });
     checkNotCut(what, first, last, this.#mappings);

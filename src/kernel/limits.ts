@@ -30,7 +30,11 @@ export class MappingLimits {
     this.#read = read;
   }
 
-  /** Warn, once, when a mapping of `bytes` brings a limit near. @param entries mappings before it */
+  /**
+   * Warn, once, when a mapping of `bytes` brings a limit near.
+   *
+   * @param entries mappings before it
+   */
   before(bytes: number, entries: number, warn: Warn): void {
     this.#memlock ??= this.#read();
     const { limit, locked } = this.#memlock;

@@ -6,6 +6,7 @@ import type { EventSource } from '../events/source.ts';
 import type { KernelFile } from '../sys/kernel-file.ts';
 import type { KernelDmaSpace } from './dma-space.ts';
 import type { KernelSpace } from './kernel-space.ts';
+import type { KernelRoots } from './location.ts';
 
 /**
  * The ways to a device: by its group's file and a container, or by its own file and an iommufd;
@@ -33,14 +34,8 @@ export interface KernelOptions {
   readonly token?: string | undefined;
   /** The space of an open device, to share its container or its address space. */
   readonly space?: KernelSpace | undefined;
-  /** Where sysfs and /dev are. Default: /sys and /dev. */
+  /** Default: those of this computer. */
   readonly roots?: KernelRoots | undefined;
-}
-
-/** Where the kernel's files are. */
-export interface KernelRoots {
-  readonly sys: string;
-  readonly dev: string;
 }
 
 /** The proof that this process owns a device, for a reset of its bus. */

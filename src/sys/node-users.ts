@@ -1,0 +1,63 @@
+/** Nodes of /dev: whose they are, and which processes have them open. */
+import { accessSync, constants, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { commandOf } from './task-status.ts';
+
+/** Whether there is a node at `path`, and this user may read and write it. */
+export function nodeState(path: string): 'missing' | 'denied' | 'open' {
+  try {
+    accessSync(path, constants.R_OK | constants.W_OK);
+    return 'open';
+  } catch (error) {
+    const { code } = error as { readonly code?: string };
+    return code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? 'denied' : 'missing';
+  }
+}
+
+/** `user root and group 0, with mode 600`; null when that is not known. */
+export function ownerOfNode(path: string): string | null {
+  try {
+    const { uid, gid, mode } = statSync(path);
+    return `user ${userName(uid)} and group ${gid}, with mode ${(mode & 0o777).toString(8).padStart(3, '0')}`;
+  } catch {
+    return null;
+  }
+}
+
+/** The name of this user, or the number. */
+export function thisUser(): string {
+  return userName(process.geteuid?.() ?? 0);
+}
+
+function userName(uid: number): string {
+  try {
+    const lines = readFileSync('/etc/passwd', 'latin1').split('\n');
+    return lines.find((line) => line.split(':')[2] === String(uid))?.split(':')[0] ?? String(uid);
+  } catch {
+    return String(uid);
+  }
+}
+
+/**
+ * The processes that have `path` open: `process 12 (qemu), this process`; empty when none is found.
+ * Files of other users' processes are visible to root only.
+ */
+export function processesWith(path: string): string {
+  const users = names('/proc').filter((pid) => /^\d+$/.test(pid) && names(`/proc/${pid}/fd`).some((fd) => target(pid, fd) === path));
+  return users.map((pid) => (Number(pid) === process.pid ? 'this process' : `process ${pid} (${commandOf(Number(pid))})`)).join(', ');
+}
+
+function names(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
+function target(pid: string, fd: string): string | null {
+  try {
+    return readlinkSync(`/proc/${pid}/fd/${fd}`);
+  } catch {
+    return null;
+  }
+}
