@@ -126,7 +126,7 @@ export class KernelSpace implements Disposable {
     this.#limits.mapped(bytes);
   }
 
-  #failure(what: string, result: number, address: bigint, { iova, bytes }: { readonly iova: bigint; readonly bytes: number }): VfioError {
+  #failure(device: string, result: number, address: bigint, { iova, bytes }: { readonly iova: bigint; readonly bytes: number }): VfioError {
     const { backend } = this;
     const on = `${device}: ${hex(bytes)} bytes at ${hex(iova)}`;
     if ((address & (this.page - 1n)) !== 0n) {
