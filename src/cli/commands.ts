@@ -13,9 +13,11 @@ import { exec } from './commands/exec.ts';
 import { explain } from './commands/explain.ts';
 import { explainWrite } from './commands/explain-write.ts';
 import { linux } from './commands/linux.ts';
+import { ls } from './commands/ls.ts';
 import { migrate } from './commands/migrate.ts';
 import { newProject } from './commands/new.ts';
 import { nvme } from './commands/nvme.ts';
+import { restore } from './commands/restore.ts';
 import { run } from './commands/run.ts';
 import { serve } from './commands/serve.ts';
 import { show } from './commands/show.ts';
@@ -30,7 +32,8 @@ export interface CommandGroup {
 const listed: readonly CommandGroup[] = [
   { title: 'To begin with', commands: [demo, newProject] },
   { title: 'Devices at work', commands: [serve, run, exec, linux, nvme, migrate, trace, events] },
-  { title: 'Machines', commands: [show, explain, bind, admin] },
+  { title: 'This computer', commands: [ls, bind, restore] },
+  { title: 'Machines', commands: [show, explain, admin] },
   { title: 'Config spaces', commands: [config, explainWrite] },
 ];
 const names = listed.flatMap(({ commands }) => commands.map(({ name }) => name));

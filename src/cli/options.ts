@@ -1,6 +1,6 @@
 /** Options that several commands have. */
 import type { OptionSpec } from './command.ts';
-import { bdf, file, machineFile } from './values.ts';
+import { bdf, directory, file, machineFile } from './values.ts';
 
 export const machineOption: OptionSpec = {
   flags: '-m, --machine <file>',
@@ -18,4 +18,18 @@ export const vfTokenOption: OptionSpec = {
   help: 'the VF token (a UUID) of an SR-IOV device, in a file that only you can read; - is standard input',
   kind: file(),
   env: 'VFIO_VF_TOKEN_FILE',
+};
+
+export const sysfsOption: OptionSpec = {
+  flags: '--sysfs <root>',
+  help: 'a copy of the files of a computer instead of this one: the folder that has sys and proc',
+  kind: directory,
+};
+
+export const forceOption: OptionSpec = { flags: '--force', help: 'do it although something is lost; the losses are printed' };
+
+export const stateOption: OptionSpec = {
+  flags: '--state <file>',
+  help: 'the file with the drivers from before. Default: /run/vfio-ts/bindings.json',
+  kind: file(),
 };

@@ -6,7 +6,7 @@
 import { looksLikeFile, parseAddress } from '../api/address.ts';
 import { VfioError } from '../base/errno.ts';
 import { parseSize } from '../base/size.ts';
-import { parseBdf } from '../pci/bdf.ts';
+import { isBdf, parseBdf } from '../pci/bdf.ts';
 import type { Suggestion, Typed } from './completion/suggestion.ts';
 
 export interface ValueKind {
@@ -89,6 +89,12 @@ export const orUnlimited = (kind: ValueKind): ValueKind => ({
 export const bdf: ValueKind = {
   parse: (text) => parseBdf(text),
   suggest: async (_word, typed) => (await sources()).functions(typed),
+};
+
+/** The number of a group; an address, which then is the device of the command. */
+export const groupOrBdf: ValueKind = {
+  parse: (text) =>
+    /^\d{1,9}$/.test(text) ? Number(text) : isBdf(text) ? parseBdf(text) : wrong('Give the number of a group, such as 12.'),
 };
 
 /** A file whose name ends in one of `endings`; any file without them. */

@@ -92,10 +92,9 @@ export class OpenAttribute {
       binary.write(offset, bytes);
       return;
     }
-    for (const line of Buffer.from(bytes)
-      .toString('latin1')
-      .split('\n')
-      .filter((each) => each !== '')) {
+    // An empty line is a value, too: `echo > driver_override` removes the override.
+    const lines = Buffer.from(bytes).toString('latin1').replace(/\n$/, '').split('\n');
+    for (const line of lines) {
       try {
         const done = this.write(0, Buffer.from(line, 'latin1'));
         if (typeof done !== 'number') done.catch(this.#failed);

@@ -1,0 +1,120 @@
+/** Give functions back: drivers, overrides and virtual functions as before the first bind. */
+import { type Culprit, VfioError } from '../base/errno.ts';
+import type { HostChanges } from '../sys/host-changes.ts';
+import type { HostFiles } from '../sys/host-files.ts';
+import { bindSteps, type FunctionBind, loadingSteps, verifyBinds, virtualFunctionSteps } from './bind-plan.ts';
+import type { BindingRecord, BindingRecords } from './binding-records.ts';
+import { functionFolder, functionState, functionStates } from './function-state.ts';
+import { type HostStep, transact } from './host-step.ts';
+import { isVfioNode, nodeUsers, userText } from './node-users.ts';
+
+export type RestoreTarget =
+  | { readonly kind: 'all' }
+  | { readonly kind: 'function'; readonly bdf: string }
+  | { readonly kind: 'group'; readonly group: number };
+
+export interface RestorePlan {
+  readonly binds: readonly FunctionBind[];
+  readonly steps: readonly HostStep[];
+  /** Records that the restore ends. */
+  readonly ended: readonly BindingRecord[];
+  /** Functions of records that are not there any more. */
+  readonly gone: readonly string[];
+  /** Processes that have a function open: an unbind would wait for them. */
+  readonly users: readonly Culprit[];
+}
+
+/** @throws VfioError ENOENT where there is no record */
+export function planRestore(files: HostFiles, records: BindingRecords, target: RestoreTarget): RestorePlan {
+  const all = records.read();
+  const wanted = recordsOf(files, all, target, records.path);
+  const present = wanted.filter((record) => {
+    if (!files.exists(functionFolder(record.bdf))) return false;
+    const { vendor, device } = functionState(files, record.bdf);
+    return record.id === `${vendor}:${device}`;
+  });
+  const binds = present.map((record): FunctionBind => {
+    return { fn: functionState(files, record.bdf), to: record.driver, override: record.driverOverride };
+  });
+  const drivers = new Set(binds.flatMap(({ fn, to }) => (to === null || to === fn.driver ? [] : [to])));
+  const users = nodeUsers(files);
+  return {
+    binds,
+    steps: [
+      ...[...drivers].flatMap((driver) => loadingSteps(files, driver)),
+      ...binds.flatMap(bindSteps),
+      ...present.flatMap((record) => {
+        const fn = functionState(files, record.bdf);
+        return fn.driver === record.driver && fn.numVfs === record.numVfs ? [] : virtualFunctionSteps(fn, record.numVfs);
+      }),
+    ],
+    ended: wanted,
+    gone: wanted.filter((record) => !present.includes(record)).map(({ bdf }) => bdf),
+    users: binds.flatMap(({ fn, to }): readonly Culprit[] =>
+      fn.driver === to
+        ? []
+        : (users.get(fn.bdf) ?? [])
+            .filter(({ node }) => isVfioNode(node))
+            .map((user) => ({
+              bdf: fn.bdf,
+              driver: fn.driver,
+              why: `${userText(user)}, is open; the kernel waits until it is closed`,
+              fix: `End process ${user.pid} (${user.program}) first.`,
+            })),
+    ),
+  };
+}
+
+function recordsOf(files: HostFiles, all: readonly BindingRecord[], target: RestoreTarget, path: string): readonly BindingRecord[] {
+  if (target.kind === 'all') return all;
+  if (target.kind === 'group') {
+    const members = functionStates(files).filter(({ group }) => group === target.group);
+    const found = all.filter(({ bdf }) => members.some((fn) => fn.bdf === bdf));
+    if (found.length > 0) return found;
+    throw new VfioError('ENOENT', `vfio bind has given no function of group ${target.group} away in this boot (${path})`, {
+      fix: 'vfio restore --all gives back all that vfio bind has given away.',
+    });
+  }
+  const found = all.filter(({ bdf }) => bdf === target.bdf);
+  if (found.length === 0) {
+    throw new VfioError('ENOENT', `vfio bind has not given ${target.bdf} away in this boot (${path})`, {
+      fix: `Name the driver that it has to have: vfio bind ${target.bdf} --driver DRIVER.`,
+    });
+  }
+  // A group was bound as one, and is given back as one.
+  const { group } = functionState(files, target.bdf);
+  if (group === null) return found;
+  return all.filter(({ bdf }) => bdf === target.bdf || functionState(files, bdf).group === group);
+}
+
+/** @throws VfioError EBUSY while processes use the functions */
+export function checkUsers({ users }: RestorePlan, force: boolean): void {
+  if (force || users.length === 0) return;
+  throw new VfioError('EBUSY', `${users[0]!.bdf} is in use`, { culprits: users });
+}
+
+export interface RestoreResult {
+  readonly changed: readonly { readonly bdf: string; readonly from: string | null; readonly to: string | null }[];
+  /** Functions of records that are not there any more. */
+  readonly gone: readonly string[];
+}
+
+/** Carry the plan out, and end the records. */
+export function carryOutRestore(files: HostFiles, host: HostChanges, records: BindingRecords, plan: RestorePlan): RestoreResult {
+  if (plan.steps.length > 0) {
+    transact(host, plan.steps, () => {
+      verifyBinds(files, plan.binds);
+      for (const { fn, override } of plan.binds) {
+        if (functionState(files, fn.bdf).driverOverride === override) continue;
+        throw new VfioError('EBUSY', `${fn.bdf} still has a driver override`);
+      }
+    });
+  }
+  records.write(records.read().filter((record) => !plan.ended.some(({ bdf }) => bdf === record.bdf)));
+  return {
+    changed: plan.binds
+      .filter(({ fn, to, override }) => fn.driver !== to || fn.driverOverride !== override)
+      .map(({ fn, to }) => ({ bdf: fn.bdf, from: fn.driver, to })),
+    gone: plan.gone,
+  };
+}
