@@ -194,6 +194,7 @@ napi_value vt_child_unwatch(napi_env env, napi_callback_info info);
 napi_value vt_ioctl_bytes(napi_env env, napi_callback_info info);
 napi_value vt_pread(napi_env env, napi_callback_info info);
 napi_value vt_pwrite(napi_env env, napi_callback_info info);
+napi_value vt_sysconf(napi_env env, napi_callback_info info);
 napi_value vt_address_of(napi_env env, napi_callback_info info);
 napi_value vt_registers_map(napi_env env, napi_callback_info info);
 napi_value vt_registers_unmap(napi_env env, napi_callback_info info);

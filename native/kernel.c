@@ -1,4 +1,7 @@
-/* Files of the kernel's interfaces: ioctls with structures, and reads and writes at a place. */
+/*
+ * Files of the kernel's interfaces: ioctls with structures, reads and writes at a place, and what
+ * structures need.
+ */
 #include "addon.h"
 
 #include <sys/ioctl.h>
@@ -46,4 +49,11 @@ napi_value vt_address_of(napi_env env, napi_callback_info info) {
   size_t length;
   if (bytes_of(env, argv[0], &bytes, &length) != 0) return number(env, -EINVAL);
   return number(env, length == 0 ? 0 : (int64_t)(uintptr_t)bytes);
+}
+
+/* sysconf(name): -1 for a name without a value */
+napi_value vt_sysconf(napi_env env, napi_callback_info info) {
+  ARGS(1);
+  I32(0, name);
+  return number(env, sysconf(name));
 }

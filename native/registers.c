@@ -1,7 +1,8 @@
 /*
  * Mapped registers of devices: each access is one instruction of exactly the given width, in a
  * function of assembler that has no other access to memory. The compiler cannot tear, merge, repeat
- * or drop such an access, and a disassembler can show that.
+ * or drop such an access, and a disassembler can show that
+ * (tests/kernel/register-code.test.ts).
  *
  * A mapping that the kernel has revoked raises SIGBUS at one of these instructions. The handler of
  * memory.c finds the instruction in a table and goes on behind it, at code that returns an error,

@@ -191,6 +191,7 @@ static const struct {
     {"pread", vt_pread},
     {"pwrite", vt_pwrite},
     {"addressOf", vt_address_of},
+    {"sysconf", vt_sysconf},
     {"registersMap", vt_registers_map},
     {"registersUnmap", vt_registers_unmap},
     {"registersAddress", vt_registers_address},

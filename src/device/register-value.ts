@@ -29,10 +29,3 @@ export function store(bytes: Uint8Array, at: number, width: Width, value: number
   bytes[at + 2] = (value >>> 16) & 0xff;
   bytes[at + 3] = value >>> 24;
 }
-
-/** The value of a register of 1, 2, 4 or 8 bytes; undefined for every other size. */
-export function registerOf(bytes: Uint8Array): number | bigint | undefined {
-  const { length } = bytes;
-  if (length === 8) return BigInt(load(bytes, 0, 4)) | (BigInt(load(bytes, 4, 4)) << 32n);
-  return length === 1 || length === 2 || length === 4 ? load(bytes, 0, length) : undefined;
-}

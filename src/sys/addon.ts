@@ -91,6 +91,8 @@ export const Sys = {
   IN_MODIFY: 2,
   IN_CLOSE_WRITE: 8,
   IN_CLOSE_NOWRITE: 0x10,
+  /** unistd.h: bytes of a page, of `sysconf`. */
+  SC_PAGESIZE: 30,
   /** siginfo.h: the reason of `pidfdWait` of a program that called exit. */
   CLD_EXITED: 1,
 } as const;
@@ -316,6 +318,7 @@ export interface Addon extends TraceCalls, RegisterCalls {
   pwrite(fd: number, bytes: Uint8Array, offset: number): number;
   /** The address of the first byte in this process; 0 for no bytes. */
   addressOf(bytes: Uint8Array): number;
+  sysconf(name: number): number;
   inotifyInit(flags: number): number;
   inotifyAdd(fd: number, path: string, mask: number): number;
   inotifyRemove(fd: number, watch: number): number;

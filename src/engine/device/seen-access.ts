@@ -6,7 +6,8 @@
  */
 import type { Width } from '../../abi/device-host.ts';
 import type { AccessEvent, EventDetails } from '../../abi/event.ts';
-import { registerOf, store } from '../../device/register-value.ts';
+import { registerOf } from '../../base/register-bytes.ts';
+import { store } from '../../device/register-value.ts';
 import { type EventSource, refusalOf } from '../../events/source.ts';
 
 /** An access, as its user makes it. */

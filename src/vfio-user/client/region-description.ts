@@ -3,6 +3,7 @@ import type { RegionInfo } from '../../abi/device.ts';
 import { Bar, Config } from '../../abi/pci.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { VfioError } from '../../base/errno.ts';
+import { withoutCaps, withoutWholeArea } from '../../device/region-capabilities.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { closeAll } from '../frames.ts';
 import { Command, type RegionInfoReply, regionInfo } from '../messages.ts';
@@ -16,7 +17,7 @@ const USUAL_ARGSZ = 4096;
 const MAX_ARGSZ = 65536;
 const PAGE = 4096;
 
-const { CAPS, MMAP } = RegionFlags;
+const { MMAP } = RegionFlags;
 
 export interface RegionDescription {
   readonly info: RegionInfo;
@@ -47,7 +48,7 @@ export function describeRegion(connection: ClientConnection, config: ClientRegio
   if ((info.flags & MMAP) !== 0) fd = fds.shift();
   closeAll(fds);
   const memory = fd === undefined ? null : new RegionMemory(fd, offset, areas);
-  return { info: memory === null ? withoutMemory(connection, config, info) : withoutWhole(info), memory };
+  return { info: memory === null ? withoutMemory(connection, config, info) : withoutWholeArea(info), memory };
 }
 
 function ask(connection: ClientConnection, index: number, argsz: number): RegionInfoReply {
@@ -55,19 +56,6 @@ function ask(connection: ClientConnection, index: number, argsz: number): Region
   if (reply.info.index !== index)
     throw connection.badReply(Command.DEVICE_GET_REGION_INFO, `index ${reply.info.index} instead of ${index}`);
   return reply;
-}
-
-/** Servers name one area that is everything; the kernel names areas only when they are not. */
-function withoutWhole(info: RegionInfo): RegionInfo {
-  const [area, more] = info.sparseAreas ?? [];
-  if (area === undefined || more !== undefined || area.offset !== 0 || area.size < info.size) return info;
-  const { sparseAreas: _, ...rest } = info;
-  return { ...rest, flags: withoutCaps(rest) };
-}
-
-function withoutCaps(info: RegionInfo): number {
-  const keeps = info.sparseAreas !== undefined || info.type !== undefined || info.msixMappable !== undefined;
-  return keeps ? info.flags : info.flags & ~CAPS;
 }
 
 /**

@@ -5,8 +5,8 @@ import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { hex } from '../../base/check.ts';
 import { errnoName, type VfioError } from '../../base/errno.ts';
 import { regionName } from '../../device/file-window.ts';
-import { registerOf } from '../../device/register-value.ts';
-import { type EventSource, refusalOf } from '../../events/source.ts';
+import { seeAccess, seeRefusedAccess } from '../../events/seen-access.ts';
+import type { EventSource } from '../../events/source.ts';
 import { Command, RegionAccess } from '../messages.ts';
 import type { ClientConnection } from './connection.ts';
 
@@ -157,9 +157,7 @@ export class ClientRegionIo {
 
   /** An access that this side refuses, without a message. */
   refused(write: boolean, offset: number, size: number, error: unknown): void {
-    if (!this.#events.on || refused.has(error as object)) return;
-    const at = Number.isSafeInteger(offset) ? offset : 0;
-    this.#events.emit('access', { ...this.#access(write, at, size), verdict: 'refused', ...ruleOf(error) });
+    if (this.#events.on) seeRefusedAccess(this.#events, this.#access(write, offset, size), error);
   }
 
   #seenRegister(write: boolean, offset: number, width: number): number {
@@ -184,36 +182,14 @@ export class ClientRegionIo {
     return done;
   }
 
-  /**
-   * An access as an event, the cause of its messages.
-   *
-   * @param act gives the bytes that were moved, or the name of the errno
-   */
+  /** @param act gives the bytes that were moved, or the name of the errno */
   #seen(write: boolean, offset: number, size: number, act: () => Uint8Array | string): void {
-    const events = this.#events;
-    const seq = events.begin('access');
-    const access = this.#access(write, offset, size);
-    try {
-      const moved = events.during(seq, act);
-      if (typeof moved === 'string') events.end(seq, 'access', { ...access, verdict: 'refused', errno: moved });
-      else events.end(seq, 'access', { ...access, verdict: 'device', ...this.#moved(offset, moved) });
-    } catch (error) {
-      refused.add(error as object);
-      events.end(seq, 'access', { ...access, verdict: 'refused', ...ruleOf(error) });
-      throw error;
-    }
+    const { isMemory } = this.connection.messages;
+    seeAccess(this.#events, this.#access(write, offset, size), isMemory(this.index, offset), act);
   }
 
   #access(write: boolean, offset: number, size: number) {
     return { op: write ? 'write' : 'read', region: this.index, offset, size } as const;
-  }
-
-  /** The value of a register. Longer accesses, and those of memory, have data. */
-  #moved(offset: number, bytes: Uint8Array): { readonly value?: number | bigint; readonly data?: Uint8Array } {
-    const { isMemory } = this.connection.messages;
-    const value = isMemory(this.index, offset) ? undefined : registerOf(bytes);
-    if (value !== undefined) return { value };
-    return this.#events.data ? { data: bytes } : {};
   }
 
   failure(errno: number, doing: string, offset: number, count: number): VfioError {
@@ -236,15 +212,6 @@ export class ClientRegionIo {
     if (this.index === RegionIndex.CONFIG) this.onWritten(offset, count);
   }
 }
-
-/** An error as the fields of the access that it refuses. */
-function ruleOf(error: unknown): { readonly errno: string; readonly rule: string } {
-  const { errno, reason } = refusalOf(error);
-  return { errno, rule: reason };
-}
-
-/** Errors that have an event. */
-const refused = new WeakSet<object>();
 
 /** The widest naturally aligned access of up to 4 bytes that fits. */
 function naturalWidth(at: number, left: number): number {

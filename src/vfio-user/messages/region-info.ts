@@ -1,9 +1,8 @@
 /** DEVICE_GET_REGION_INFO: a region, its chain of capabilities, and the file behind it. */
-import type { MappableArea, RegionInfo as RegionDescription } from '../../abi/device.ts';
+import type { RegionInfo as RegionDescription } from '../../abi/device.ts';
 import { RegionCap, RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { InfoCapHeader, RegionInfo, RegionInfoCapSparseMmap, RegionInfoCapType, SparseMmapArea } from '../../abi/vfio-structs.ts';
-import { hex } from '../../base/check.ts';
-import { VfioError } from '../../base/errno.ts';
+import { type DescribedRegion, decodeRegionInfo as decodeDescription } from '../../device/region-capabilities.ts';
 import { message } from './message.ts';
 import { check, checkArgsz, made } from './payload.ts';
 import {
@@ -32,16 +31,11 @@ export function decodeRegionInfoRequest(payload: Uint8Array): { readonly argsz: 
   return { argsz, index: RegionInfo.index.get(view, 0) };
 }
 
-export interface RegionInfoReply {
-  /**
-   * Bytes that the whole answer takes: when more than the request's argsz, this answer has no
-   * capabilities and brings no descriptor.
-   */
-  readonly argsz: number;
-  readonly info: RegionDescription;
-  /** Where in the descriptor that comes along the region starts. */
-  readonly offset: bigint;
-}
+/**
+ * `argsz`: when it is more than the request's, this answer has no capabilities and brings no
+ * descriptor. `offset`: where in the descriptor that comes along the region starts.
+ */
+export type RegionInfoReply = DescribedRegion;
 
 /**
  * @param argsz what the client has room for; when that is too little for the capabilities, only the
@@ -97,61 +91,11 @@ function regionCapabilities(info: RegionDescription, at: number): Uint8Array<Arr
 }
 
 const TYPE_CAP_BYTES = RegionInfoCapType.structSize;
-/** The chain of a peer is followed so far. */
-const MAX_CAPS = 64;
-
 /** @throws VfioError EINVAL too short; EPROTO an impossible capability chain or size */
 export function decodeRegionInfo(payload: Uint8Array): RegionInfoReply {
   const view = check('DEVICE_GET_REGION_INFO', payload, RegionInfo.structSize);
   checkArgsz('DEVICE_GET_REGION_INFO', view, RegionInfo.structSize);
-  const { argsz, flags, index, cap_offset: capOffset, size, offset } = RegionInfo.decode(view);
-  const base = { index, flags, size: exact(size, 'size') };
-  if ((flags & RegionFlags.CAPS) === 0 || capOffset === 0) return { argsz, info: base, offset };
-  let sparseAreas: MappableArea[] | undefined;
-  let type: RegionDescription['type'];
-  let msixMappable: boolean | undefined;
-  let hops = 0;
-  for (let at = capOffset; at !== 0; at = InfoCapHeader.next.get(view, at)) {
-    if (++hops > MAX_CAPS) throw badChain('has no end');
-    if (at < RegionInfo.structSize || at + InfoCapHeader.structSize > payload.length) throw badChain(`leads to offset ${at}`);
-    const id = InfoCapHeader.id.get(view, at);
-    if (id === RegionCap.SPARSE_MMAP) sparseAreas = decodeSparseAreas(view, at, base.size);
-    else if (id === RegionCap.TYPE) {
-      if (at + TYPE_CAP_BYTES > payload.length) throw badChain('is cut short');
-      type = { type: RegionInfoCapType.type.get(view, at), subtype: RegionInfoCapType.subtype.get(view, at) };
-    } else if (id === RegionCap.MSIX_MAPPABLE) msixMappable = true;
-  }
-  return {
-    argsz,
-    info: {
-      ...base,
-      ...(sparseAreas === undefined ? {} : { sparseAreas }),
-      ...(type === undefined ? {} : { type }),
-      ...(msixMappable === undefined ? {} : { msixMappable }),
-    },
-    offset,
-  };
-}
-
-function decodeSparseAreas(view: DataView, at: number, regionSize: number): MappableArea[] {
-  const start = at + RegionInfoCapSparseMmap.structSize;
-  if (start > view.byteLength) throw badChain('is cut short');
-  const count = RegionInfoCapSparseMmap.nr_areas.get(view, at);
-  if (count > (view.byteLength - start) / SparseMmapArea.structSize) throw badChain(`announces ${count} areas and does not hold them`);
-  return Array.from({ length: count }, (_, i) => {
-    const { offset, size } = SparseMmapArea.decode(view, start + i * SparseMmapArea.structSize);
-    if (offset + size > BigInt(regionSize)) throw badChain(`has an area past the region's end (${hex(offset)}+${hex(size)})`);
-    return { offset: Number(offset), size: Number(size) };
-  });
-}
-
-function badChain(what: string): VfioError {
-  return new VfioError('EPROTO', `DEVICE_GET_REGION_INFO: the capability chain ${what}`);
-}
-
-function exact(value: bigint, what: string): number {
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new VfioError('EPROTO', `${what} ${hex(value)} is more than 2^53 - 1`);
-  return Number(value);
+  return decodeDescription(view, 'DEVICE_GET_REGION_INFO');
 }
 
 const index = name(RegionInfo.index, RegionIndex, 'region');
