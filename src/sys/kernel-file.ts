@@ -5,7 +5,7 @@
 import { constants, openSync } from 'node:fs';
 import { Errno } from '../base/errno.ts';
 import { INSPECT } from '../base/inspect.ts';
-import { type Addon, addon, checked } from './addon.ts';
+import { type Addon, addon, checked, Sys } from './addon.ts';
 import type { EventFd } from './eventfd.ts';
 import { OwnedFd } from './owned-fd.ts';
 import { fromNode } from './system-error.ts';
@@ -93,6 +93,36 @@ export class KernelFile implements Disposable {
       const result = this.#sys.pwrite(number, from, offset);
       if (result !== -Errno.EINTR) return result;
     }
+  }
+
+  /**
+   * For a file that is a stream, as the data of a device that is moved.
+   *
+   * @returns bytes read, 0 at the end, or -errno: EAGAIN after `setNonBlocking`
+   * @throws VfioError EBADF once closed
+   */
+  read(into: Uint8Array): number {
+    const { number } = this.fd;
+    for (;;) {
+      const result = this.#sys.read(number, into, 0, into.length);
+      if (result !== -Errno.EINTR) return result;
+    }
+  }
+
+  /** As `read`; bytes written, or -errno. */
+  write(from: Uint8Array): number {
+    const { number } = this.fd;
+    for (;;) {
+      const result = this.#sys.write(number, from, 0, from.length);
+      if (result !== -Errno.EINTR) return result;
+    }
+  }
+
+  /** From now on `read` and `write` answer EAGAIN where they would wait. */
+  setNonBlocking(): void {
+    const { number } = this.fd;
+    const flags = checked(this.#sys.fcntl(number, Sys.F_GETFL, 0), `the flags of ${this.path}`);
+    checked(this.#sys.fcntl(number, Sys.F_SETFL, flags | Sys.O_NONBLOCK), `the flags of ${this.path}`);
   }
 
   /** Closes the file. Idempotent. */

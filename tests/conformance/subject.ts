@@ -24,6 +24,8 @@ export interface ConformanceSubject extends AsyncDisposable {
    * enables MSI where its user can see it.
    */
   readonly remote?: boolean;
+  /** Its DMA reaches memory of this process, and none that answers by messages. */
+  readonly ownMemoryOnly?: boolean;
   /** A sink and source that this device takes. */
   eventfd(): ConformanceEventFd;
   /**
