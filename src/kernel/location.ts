@@ -56,15 +56,11 @@ export function findDevice(name: string, bus: 'pci' | 'mdev', roots: KernelRoots
   if (!files.exists(folder)) throw notThere(name, bus, files);
   const driver = lastOf(files.link(`${folder}/driver`));
   const own = files.list(`${folder}/vfio-dev`).find((each) => /^(noiommu-)?vfio\d+$/.test(each));
+  const number = lastOf(files.link(`${folder}/iommu_group`));
+  if (number === null && own === undefined) throw noGroup(name);
   if (own === undefined && (driver === null || !/vfio/.test(driver))) throw wrongDriver(name, driver);
   const cdev = own === undefined ? null : { path: `${dev}/vfio/devices/${own}`, noIommu: own.startsWith('noiommu-') };
-  const number = lastOf(files.link(`${folder}/iommu_group`));
   const group = number === null ? null : groupPlace(Number(number), roots);
-  if (group === null && cdev === null) {
-    throw new VfioError('EOPNOTSUPP', `${name} has no IOMMU group: no IOMMU is above it, or the kernel does not use it`, {
-      fix: 'Turn the IOMMU on in the firmware (VT-d, AMD-Vi) and on the command line (intel_iommu=on); vfio doctor says more.',
-    });
-  }
   return { name, group, cdev };
 }
 
@@ -90,6 +86,12 @@ function notThere(name: string, bus: 'pci' | 'mdev', files: HostFiles): VfioErro
 function some(names: readonly string[]): string {
   const more = names.length - LISTED;
   return `${names.slice(0, LISTED).join(', ')}${more > 0 ? `, and ${more} more` : ''}`;
+}
+
+function noGroup(name: string): VfioError {
+  return new VfioError('EOPNOTSUPP', `${name} has no IOMMU group: no IOMMU is above it, or the kernel does not use it`, {
+    fix: 'Turn the IOMMU on in the firmware (VT-d, AMD-Vi) and on the command line (intel_iommu=on); vfio doctor says more.',
+  });
 }
 
 function wrongDriver(name: string, driver: string | null): VfioError {
