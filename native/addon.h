@@ -191,6 +191,7 @@ napi_value vt_waitid(napi_env env, napi_callback_info info);
 napi_value vt_cpuid(napi_env env, napi_callback_info info);
 napi_value vt_child_watch(napi_env env, napi_callback_info info);
 napi_value vt_child_unwatch(napi_env env, napi_callback_info info);
+napi_value vt_madvise(napi_env env, napi_callback_info info);
 napi_value vt_ioctl_bytes(napi_env env, napi_callback_info info);
 napi_value vt_pread(napi_env env, napi_callback_info info);
 napi_value vt_pwrite(napi_env env, napi_callback_info info);

@@ -240,6 +240,15 @@ napi_value vt_mapping_faults(napi_env env, napi_callback_info info) {
   return number(env, mapping == NULL ? -EINVAL : (int64_t)atomic_load(&mapping->faults));
 }
 
+/* madvise(buffer, advice), of all of the mapping */
+napi_value vt_madvise(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(1, advice);
+  struct mapping *mapping = mapping_of(env, argv[0]);
+  if (mapping == NULL) return number(env, -EINVAL);
+  return answer(env, madvise(mapping->data, mapping->length, advice));
+}
+
 /*
  * munmap(buffer): detaches the ArrayBuffer first, so that every view of it is empty before the
  * pages go. -EINVAL for one that is not ours.

@@ -159,6 +159,7 @@ static const struct {
     {"mmap", vt_mmap},
     {"munmap", vt_munmap},
     {"mappingFaults", vt_mapping_faults},
+    {"madvise", vt_madvise},
     {"watchStart", vt_watch_start},
     {"watchStop", vt_watch_stop},
     {"watchRef", vt_watch_ref},

@@ -31,9 +31,13 @@ export const Sys = {
   F_SEAL_GROW: 4,
   MFD_CLOEXEC: 1,
   MFD_ALLOW_SEALING: 2,
+  MFD_HUGETLB: 4,
+  /** linux/memfd.h: 21 << MFD_HUGE_SHIFT. */
+  MFD_HUGE_2MB: 0x5400_0000,
   MFD_NOEXEC_SEAL: 8,
   POLLIN: 1,
   POLLOUT: 4,
+  MADV_HUGEPAGE: 14,
   /** Stores stay in this process. */
   MMAP_PRIVATE: 1,
   /** The addon replaces pages that the file loses by zeroed ones; the process goes on. */
@@ -196,6 +200,8 @@ export interface Addon extends TraceCalls, RegisterCalls {
   mmap(fd: number, offset: number, length: number, page: number, how: number, limit: number): ArrayBuffer | number;
   /** How often the addon put memory in place of pages that the file no longer had. */
   mappingFaults(buffer: ArrayBuffer): number;
+  /** All of a mapping; `buffer` is one that `mmap` gave. */
+  madvise(buffer: ArrayBuffer, advice: number): number;
   /** Detaches, then unmaps. */
   munmap(buffer: ArrayBuffer): number;
   socketpair(numbers: Int32Array): number;

@@ -15,6 +15,9 @@ import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
 
 const PAGE = 4096;
+const HUGE_PAGE = 2 ** 21;
+/** A piece in huge pages is at most this much larger than was asked: a part of the size. */
+const HUGE_WASTE = 1 / 8;
 /** statfs(2) of files in huge pages: linux/magic.h */
 const HUGETLBFS_MAGIC = 0x958458f6;
 
@@ -61,6 +64,11 @@ export class MemfdMemory extends Counted implements DirectMemory {
    * 0, and a DataView throws.
    */
   readonly windows: readonly Uint8Array<ArrayBuffer>[];
+  /**
+   * Bytes of a page of the file: 4096, or those of a huge page. Linux may keep memory of small pages
+   * in larger ones all the same.
+   */
+  readonly pageBytes: number;
   readonly #sys: Addon = addon();
   readonly #fd: OwnedFd;
   readonly #undo: Cleanup;
@@ -87,6 +95,7 @@ export class MemfdMemory extends Counted implements DirectMemory {
     undo.defer(() => windows.splice(0));
     this.size = size;
     this.fileOffset = offset;
+    this.pageBytes = page;
     this.windows = windows;
     this.#fd = fd;
     this.#undo = undo.move();
@@ -100,18 +109,33 @@ export class MemfdMemory extends Counted implements DirectMemory {
    */
   static readonly allocate = (size: number): MemfdMemory => {
     const bytes = wholePages(size, MEMFD_MAX_BYTES);
-    const sys = addon();
-    const flags = Sys.MFD_CLOEXEC | Sys.MFD_ALLOW_SEALING;
-    let made = sys.memfdCreate('vfio-ts', flags | Sys.MFD_NOEXEC_SEAL);
-    // Linux before 6.3 does not know the flag; Linux after it may forbid memory without it
-    // (vm.memfd_noexec).
-    if (made === -Errno.EINVAL) made = sys.memfdCreate('vfio-ts', flags);
-    using undo = new Cleanup();
-    const fd = undo.use(OwnedFd.own(made, 'creating a memfd'));
-    checked(sys.ftruncate(fd.number, bytes), `sizing a memfd to ${bytes} bytes`);
-    checked(sys.fcntl(fd.number, Sys.F_ADD_SEALS, Sys.F_SEAL_SHRINK | Sys.F_SEAL_GROW | Sys.F_SEAL_SEAL), 'sealing a memfd');
-    undo.move();
-    return new MemfdMemory(fd, 0, bytes, PAGE, 0);
+    return new MemfdMemory(sealedMemfd(bytes, 0), 0, bytes, PAGE, 0);
+  };
+
+  /**
+   * As `allocate`, in huge pages of 2 MiB where they can be had: an IOMMU translates them by fewer
+   * entries, and Linux pins them faster. The pages come from the computer's pool
+   * (/proc/sys/vm/nr_hugepages), and `size` is rounded up to 2 MiB then. Else Linux may make them of
+   * plain memory, where its administrator allows that for shared memory
+   * (/sys/kernel/mm/transparent_hugepage/shmem_enabled). Small memory, and memory that would be
+   * rounded up by much, has small pages.
+   *
+   * @throws VfioError as `allocate`
+   */
+  static readonly allocateHuge = (size: number): MemfdMemory => {
+    const small = wholePages(size, MEMFD_MAX_BYTES);
+    const bytes = Math.ceil(small / HUGE_PAGE) * HUGE_PAGE;
+    if (bytes - small <= small * HUGE_WASTE && bytes <= MEMFD_MAX_BYTES) {
+      try {
+        return new MemfdMemory(sealedMemfd(bytes, Sys.MFD_HUGETLB | Sys.MFD_HUGE_2MB), 0, bytes, HUGE_PAGE, 0);
+      } catch (error) {
+        // The pool is empty, or this kernel or processor has none.
+        if (!(error instanceof VfioError)) throw error;
+      }
+    }
+    const memory = MemfdMemory.allocate(size);
+    if (small >= HUGE_PAGE) for (const { buffer } of memory.windows) addon().madvise(buffer, Sys.MADV_HUGEPAGE);
+    return memory;
   };
 
   /**
@@ -207,4 +231,23 @@ acrossCopies(MemfdMemory, 'MemfdMemory');
 function hugePageOf(fd: OwnedFd): number {
   const { type, bsize } = statfsSync(`/proc/self/fd/${fd.number}`);
   return type === HUGETLBFS_MAGIC ? bsize : 0;
+}
+
+/**
+ * A memfd that no process can resize, and that holds no program.
+ * @param kind flags of memfd_create(2)
+ */
+function sealedMemfd(bytes: number, kind: number): OwnedFd {
+  const sys = addon();
+  const flags = Sys.MFD_CLOEXEC | Sys.MFD_ALLOW_SEALING | kind;
+  let made = sys.memfdCreate('vfio-ts', flags | Sys.MFD_NOEXEC_SEAL);
+  // Linux before 6.3 does not know the flag; Linux after it may forbid memory without it
+  // (vm.memfd_noexec).
+  if (made === -Errno.EINVAL) made = sys.memfdCreate('vfio-ts', flags);
+  using undo = new Cleanup();
+  const fd = undo.use(OwnedFd.own(made, 'creating a memfd'));
+  checked(sys.ftruncate(fd.number, bytes), `sizing a memfd to ${bytes} bytes`);
+  checked(sys.fcntl(fd.number, Sys.F_ADD_SEALS, Sys.F_SEAL_SHRINK | Sys.F_SEAL_GROW | Sys.F_SEAL_SEAL), 'sealing a memfd');
+  undo.move();
+  return fd;
 }

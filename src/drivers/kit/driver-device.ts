@@ -3,7 +3,7 @@
  * clean end. It stands on `Device` alone, so a driver runs unchanged on a model, a socket and
  * hardware.
  */
-import type { Device, DeviceEvent, DeviceEventKind, RegionMapping, RegisterAccess } from '../../abi/device.ts';
+import type { Device, DeviceEvent, DeviceEventKind, RegisterAccess } from '../../abi/device.ts';
 import type { EventFlow, EventKind, EventOf, EventOptions } from '../../abi/event.ts';
 import type { DirectMemory } from '../../abi/memory.ts';
 import { Bar, Command, Config } from '../../abi/pci.ts';
@@ -19,6 +19,7 @@ import type { DriverView, Registers } from '../../base/registers.ts';
 import { ConfigView } from './config-view.ts';
 import { type DmaBuffer, DriverDma } from './dma.ts';
 import { checkTimeout, Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
+import { SparseAccess } from './sparse-access.ts';
 import { WaitEvents } from './wait-events.ts';
 
 /** The wait of `until`, in events. */
@@ -104,7 +105,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   readonly msi: IrqSource;
   /** MSI-X messages. */
   readonly msix: IrqSource;
-  readonly #mappings = new Map<number, RegionMapping>();
+  readonly #mappings = new Map<number, RegisterAccess & Disposable>();
   readonly #interrupts = new Set<Interrupts>();
   readonly #listening: Disposable;
   readonly #owns: Disposable | undefined;
@@ -338,8 +339,10 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     }
     const mapped = this.#mappings.get(index);
     if (mapped !== undefined) return mapped;
-    if ((region.info.flags & RegionFlags.MMAP) === 0 || region.info.sparseAreas !== undefined) return region;
-    const mapping = region.map();
+    const { flags, sparseAreas } = region.info;
+    const mapping =
+      (flags & RegionFlags.MMAP) === 0 ? null : sparseAreas === undefined ? region.map() : SparseAccess.open(region, sparseAreas);
+    if (mapping === null) return region;
     this.#mappings.set(index, mapping);
     return mapping;
   }
