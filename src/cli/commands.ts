@@ -8,6 +8,7 @@ import { bind } from './commands/bind.ts';
 import { completion, suggestions } from './commands/completion.ts';
 import { config } from './commands/config.ts';
 import { demo } from './commands/demo.ts';
+import { doctor } from './commands/doctor.ts';
 import { events } from './commands/events.ts';
 import { exec } from './commands/exec.ts';
 import { explain } from './commands/explain.ts';
@@ -32,7 +33,7 @@ export interface CommandGroup {
 const listed: readonly CommandGroup[] = [
   { title: 'To begin with', commands: [demo, newProject] },
   { title: 'Devices at work', commands: [serve, run, exec, linux, nvme, migrate, trace, events] },
-  { title: 'This computer', commands: [ls, bind, restore] },
+  { title: 'This computer', commands: [ls, doctor, bind, restore] },
   { title: 'Machines', commands: [show, explain, admin] },
   { title: 'Config spaces', commands: [config, explainWrite] },
 ];

@@ -42,7 +42,8 @@ export interface UserEntry {
 export interface ProgramResult {
   /** The exit status; null for one that could not be started. */
   readonly status: number | null;
-  /** The text that it printed on standard error. */
+  /** The text that it printed on standard output, and on standard error. */
+  readonly printed: string;
   readonly said: string;
 }
 
@@ -167,11 +168,12 @@ export function hostChanges(): HostChanges {
       }
     },
     run: (program, words) => {
-      const { status, stderr, error } = spawnSync(program, [...words], { encoding: 'utf8', env: { ...process.env, PATH: PROGRAM_PATH } });
-      return {
-        status,
-        said: error === undefined ? stderr.trim() : systemError((error as NodeJS.ErrnoException).code ?? 'EIO', program).message,
-      };
+      const { status, stdout, stderr, error } = spawnSync(program, [...words], {
+        encoding: 'utf8',
+        env: { ...process.env, PATH: PROGRAM_PATH },
+      });
+      if (error === undefined) return { status, printed: stdout, said: stderr.trim() };
+      return { status: null, printed: '', said: systemError((error as NodeJS.ErrnoException).code ?? 'EIO', program).message };
     },
     user: userNamed,
     lock: lockFile,

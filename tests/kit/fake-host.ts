@@ -6,7 +6,7 @@
  */
 import { VfioError } from '../../src/base/errno.ts';
 import { plainPath } from '../../src/host/host-path.ts';
-import type { HostChanges, Owner } from '../../src/sys/host-changes.ts';
+import type { HostChanges, Owner, ProgramResult } from '../../src/sys/host-changes.ts';
 import type { HostFiles } from '../../src/sys/host-files.ts';
 
 const PCI = '/sys/bus/pci';
@@ -34,6 +34,8 @@ export class FakeHost implements HostFiles, HostChanges {
   readonly changes: string[] = [];
   /** Drivers that modprobe can load. */
   readonly modules = new Set(['vfio-pci']);
+  /** Programs that print a text. */
+  readonly programs = new Map<string, string>();
   /** The number of the change that fails. Default: none. */
   failAt = Number.POSITIVE_INFINITY;
   /** Changes of these paths fail always. Default: none. */
@@ -163,15 +165,19 @@ export class FakeHost implements HostFiles, HostChanges {
     return this.exists(path) ? (this.owners.get(path) ?? { uid: 0, gid: 0, mode: 0o600 }) : null;
   }
 
-  permits(): boolean {
-    return true;
+  permits(path: string): boolean {
+    return this.exists(path);
   }
 
-  run(program: string, words: readonly string[]): { readonly status: number; readonly said: string } {
+  run(program: string, words: readonly string[]): ProgramResult {
+    const printed = this.programs.get(program);
+    if (printed !== undefined) return { status: 0, printed, said: '' };
+    if (program !== 'modprobe') return { status: null, printed: '', said: `${program}: there is no such file` };
     this.#step([program, ...words].join(' '));
     const [module = ''] = words;
-    if (program === 'modprobe' && this.modules.has(module)) this.#addDriver(module);
-    return program !== 'modprobe' || this.modules.has(module) ? { status: 0, said: '' } : { status: 1, said: `Module ${module} not found` };
+    if (!this.modules.has(module)) return { status: 1, printed: '', said: `Module ${module} not found` };
+    this.#addDriver(module);
+    return { status: 0, printed: '', said: '' };
   }
 
   user(name: string): { readonly name: string; readonly uid: number; readonly gid: number } | null {
