@@ -65,8 +65,8 @@ export class MemfdMemory extends Counted implements DirectMemory {
    */
   readonly windows: readonly Uint8Array<ArrayBuffer>[];
   /**
-   * Bytes of a page of the file: 4096, or those of a huge page. Linux may keep memory of small pages
-   * in larger ones all the same.
+   * Bytes of a page of the file: 4096, or those of a huge page. Linux may keep memory of small
+   * pages in larger ones all the same.
    */
   readonly pageBytes: number;
   readonly #sys: Addon = addon();
@@ -115,8 +115,8 @@ export class MemfdMemory extends Counted implements DirectMemory {
   /**
    * As `allocate`, in huge pages of 2 MiB where they can be had: an IOMMU translates them by fewer
    * entries, and Linux pins them faster. The pages come from the computer's pool
-   * (/proc/sys/vm/nr_hugepages), and `size` is rounded up to 2 MiB then. Else Linux may make them of
-   * plain memory, where its administrator allows that for shared memory
+   * (/proc/sys/vm/nr_hugepages), and `size` is rounded up to 2 MiB then. Else Linux may make them
+   * of plain memory, where its administrator allows that for shared memory
    * (/sys/kernel/mm/transparent_hugepage/shmem_enabled). Small memory, and memory that would be
    * rounded up by much, has small pages.
    *

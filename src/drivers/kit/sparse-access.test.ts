@@ -9,7 +9,7 @@ import { DriverDevice } from './driver-device.ts';
 
 const { READ, WRITE, MMAP } = RegionFlags;
 
-/** BAR 0 has 4 pages, and notes each access: `map 0x1000` is one by the mapping that begins there. */
+/** BAR 0 has 4 pages, and notes each access: `map 0x1000:` is one by the mapping from there on. */
 class Sparse extends FakeDevice {
   readonly accesses: string[] = [];
   readonly view = new DataView(new ArrayBuffer(0x4000));
