@@ -2,14 +2,17 @@
  * The conformance cases over a socket: our client, and our server in another process with the
  * engine behind it.
  */
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { EventFd } from '../../src/sys/eventfd.ts';
 import { VfioUserDevice } from '../../src/vfio-user/client.ts';
 import { MachineProcess } from '../kit/machine-process.ts';
 import { ServerProcess } from '../kit/server-process.ts';
 import { PF, TOKEN, VF1 } from '../kit/sriov-rig.ts';
 import { tokenMachine } from '../kit/token-doors.ts';
+import { Answers, differences } from './answers.ts';
 import { deviceConformance } from './device-conformance.ts';
+import { byGroup, real } from './engine-subject.ts';
+import { unexplained } from './known-differences.ts';
 import type { ConformanceSubject } from './subject.ts';
 
 /**
@@ -62,6 +65,18 @@ function subjectOf(connect: () => VfioUserDevice, virtual: boolean): Conformance
   };
 }
 
-deviceConformance('vfio-user, one socket', () => subject(false));
+const answers = new Answers();
+const engine = new Answers();
+deviceConformance(
+  'vfio-user, one socket',
+  answers.of(() => subject(false)),
+);
+deviceConformance(
+  'the engine, for the same answers',
+  engine.of(() => byGroup(real())),
+);
+it('a socket gives the answers of the engine, call by call', () => {
+  expect(unexplained('socket', differences(engine.cases, answers.cases))).toEqual([]);
+});
 deviceConformance('vfio-user, with a twin socket', () => subject(true));
 deviceConformance('vfio-user, a virtual function', () => virtualFunction());

@@ -3,6 +3,7 @@ import { Unavailable } from '../../src/api/linux/unavailable.ts';
 import { type Check, type Expected, tells } from './checks.ts';
 import { driverModule } from './driver-module.ts';
 import { buildProgram } from './guest-tools.ts';
+import type { ModuleBuild } from './module-build.ts';
 import { scenario, type Visits } from './visits.ts';
 
 const ways = ['read', 'write', 'copy'].flatMap((way) => [way, `${way}.dma`]);
@@ -26,10 +27,10 @@ const checks: readonly Check[] = [
   tells('halves of BARs are exchanged and back', 'endpoint', all([1, 2, 3, 4, 5].map((bar) => `subrange.${bar}`))),
 ];
 
-export async function visitEndpoint(visits: Visits, cache: string): Promise<void> {
+export async function visitEndpoint(visits: Visits, build: ModuleBuild): Promise<void> {
   let module: Uint8Array;
   try {
-    module = driverModule(cache, visits.tools.kernelVersion, 'drivers/misc/pci_endpoint_test.c');
+    module = driverModule(build, 'drivers/misc/pci_endpoint_test.c');
   } catch (error) {
     if (!(error instanceof Unavailable)) throw error;
     console.log(`\n*** endpoint-test was not tried in a guest: ${error.message} ***`);
@@ -42,7 +43,7 @@ export async function visitEndpoint(visits: Visits, cache: string): Promise<void
         scenario: scenario('endpoint.sh'),
         entries: [
           { kind: 'file', path: 'modules/pci_endpoint_test.ko', bytes: module },
-          { kind: 'file', path: 'bin/pcitest', bytes: buildProgram('pcitest', cache), executable: true },
+          { kind: 'file', path: 'bin/pcitest', bytes: buildProgram('pcitest', build.cache), executable: true },
         ],
         iommu: true,
         // 2048 vectors, of which x86 has 200 for each.

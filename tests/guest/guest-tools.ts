@@ -67,9 +67,11 @@ export class GuestTools {
    * Modules of the guest's kernel with those that they need, and their order in /modules/`list`.
    *
    * @param names modules wanted; one that is not there is taken to be built in
+   * @param instead a folder of modules that take the place of the kernel's own
    */
-  modules(list: string, names: readonly string[]): CpioEntry[] {
-    return moduleEntries(list, kernelModules(this.#modules, names, join(this.#programs.path, 'usr/bin/busybox')));
+  modules(list: string, names: readonly string[], instead?: string): CpioEntry[] {
+    const modules = kernelModules(this.#modules, names, join(this.#programs.path, 'usr/bin/busybox'), instead);
+    return moduleEntries(list, modules, instead === undefined ? '' : `${list}-`);
   }
 
   /**
@@ -146,9 +148,9 @@ function baseEntries(programs: ProgramFolder, modulesFolder: string, guest: Uint
   ];
 }
 
-function moduleEntries(list: string, modules: readonly KernelModule[]): CpioEntry[] {
+function moduleEntries(list: string, modules: readonly KernelModule[], prefix = ''): CpioEntry[] {
   return [
-    ...modules.map((m): CpioEntry => ({ kind: 'file', path: `modules/${m.name}.ko`, bytes: m.bytes })),
-    { kind: 'file', path: `modules/${list}`, bytes: Buffer.from(modules.map((m) => `${m.name}\n`).join('')) },
+    ...modules.map((m): CpioEntry => ({ kind: 'file', path: `modules/${prefix}${m.name}.ko`, bytes: m.bytes })),
+    { kind: 'file', path: `modules/${list}`, bytes: Buffer.from(modules.map((m) => `${prefix}${m.name}\n`).join('')) },
   ];
 }

@@ -16,11 +16,14 @@ export interface KernelModule {
  * @param folder lib/modules/VERSION of the kernel
  * @param names modules wanted; one that is not there is taken to be built in
  * @param busybox a static busybox that runs here: it unpacks .xz
+ * @param instead a folder of modules that take the place of the kernel's own
  */
-export function kernelModules(folder: string, names: readonly string[], busybox: string): KernelModule[] {
+export function kernelModules(folder: string, names: readonly string[], busybox: string, instead?: string): KernelModule[] {
   const files = new Map<string, string>();
-  for (const file of readdirSync(folder, { recursive: true, encoding: 'utf8' })) {
-    if (/\.ko(\.xz)?$/.test(file)) files.set(moduleName(basename(file).replace(/\.ko(\.xz)?$/, '')), join(folder, file));
+  for (const place of instead === undefined ? [folder] : [folder, instead]) {
+    for (const file of readdirSync(place, { recursive: true, encoding: 'utf8' })) {
+      if (/\.ko(\.xz)?$/.test(file)) files.set(moduleName(basename(file).replace(/\.ko(\.xz)?$/, '')), join(place, file));
+    }
   }
   const loaded = new Map<string, KernelModule>();
   const load = (wanted: string) => {

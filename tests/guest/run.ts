@@ -14,6 +14,7 @@ import { DiskTools } from './disk-tools.ts';
 import { visitCard, visitEdu } from './edu.ts';
 import { visitEndpoint } from './endpoint.ts';
 import { GuestTools } from './guest-tools.ts';
+import { ModuleBuild } from './module-build.ts';
 import { visitNvme } from './nvme.ts';
 import { endServers } from './served-device.ts';
 import { endGuests } from './virtual-machine.ts';
@@ -54,6 +55,7 @@ async function main(): Promise<Visits> {
   const { XDG_CACHE_HOME } = process.env;
   const cache = XDG_CACHE_HOME ? join(XDG_CACHE_HOME, 'vfio-ts') : join(import.meta.dirname, '../../.cache/guest');
   const visits = new Visits(GuestTools.prepare(cache, kernel), options);
+  using build = new ModuleBuild(cache, visits.tools.kernelVersion);
   console.log(`guest tests: QEMU ${visits.tools.qemuVersion}, Linux ${visits.tools.kernelVersion}`);
   const wanted = (subject: string) => only === undefined || only === subject;
   if (wanted('edu')) {
@@ -61,7 +63,7 @@ async function main(): Promise<Visits> {
     await visits.withServed([join(import.meta.dirname, 'card.ts')], (served) => visitCard(visits, served));
   }
   if (wanted('devices')) await visitDevices(visits);
-  if (wanted('endpoint')) await visitEndpoint(visits, cache);
+  if (wanted('endpoint')) await visitEndpoint(visits, build);
   if (wanted('nvme')) await visitNvme(visits, DiskTools.prepare(cache), { speed: options.speed });
   return visits;
 }

@@ -35,6 +35,8 @@ export interface BootOptions {
    * by messages only. Default: true.
    */
   readonly sharedMemory?: boolean;
+  /** The guest's memory, in QEMU's form. Default: 256M. */
+  readonly memory?: string;
   /** Whether a reset of the machine boots it again; otherwise it ends the run. */
   readonly reboots?: boolean;
   /** Further words for QEMU: devices. */
@@ -55,8 +57,6 @@ export interface Boot {
   readonly log: string;
   readonly milliseconds: number;
 }
-
-const MEMORY = '256M';
 
 /**
  * An emulated processor that has to wait for a real one is no fault of the kernel, and a slow timer
@@ -151,7 +151,7 @@ interface Files {
  * device would miss them.
  */
 function qemuArguments(options: BootOptions, { kernel, initrd, logFile }: Files): string[] {
-  const { iommu, sharedMemory = true, reboots = false, processors = 1 } = options;
+  const { iommu, memory = '256M', sharedMemory = true, reboots = false, processors = 1 } = options;
   const words = [
     'console=ttyS0 quiet panic=-1 random.trust_cpu=on',
     ...patience,
@@ -159,10 +159,10 @@ function qemuArguments(options: BootOptions, { kernel, initrd, logFile }: Files)
     ...(options.kernel ?? []),
   ];
   return [
-    ...`-nodefaults -no-user-config -display none -accel tcg -cpu max -m ${MEMORY} -smp ${processors}`.split(' '),
+    ...`-nodefaults -no-user-config -display none -accel tcg -cpu max -m ${memory} -smp ${processors}`.split(' '),
     ...(reboots ? [] : ['-no-reboot']),
     ...['-machine', `q35,kernel-irqchip=split${sharedMemory ? ',memory-backend=memory' : ''}`],
-    ...(sharedMemory ? ['-object', `memory-backend-memfd,id=memory,size=${MEMORY},share=on`] : []),
+    ...(sharedMemory ? ['-object', `memory-backend-memfd,id=memory,size=${memory},share=on`] : []),
     ...(iommu ? ['-device', 'intel-iommu,intremap=on,caching-mode=on'] : []),
     ...(options.scenario === 'disk' ? [] : ['-kernel', kernel, '-initrd', initrd, '-append', words.join(' ')]),
     ...['-serial', `file:${logFile}`, '-chardev', 'stdio,id=facts,signal=off', '-serial', 'chardev:facts'],

@@ -64,7 +64,11 @@ chai.use(JestExtend);
 chai.use(JestChaiExpect);
 chai.use(JestAsymmetricMatchers);
 
-export const expect = Object.assign((value: unknown, message?: string) => chai.expect(value, message), chai.expect);
+let currentTestName = '';
+
+export const expect = Object.assign((value: unknown, message?: string) => chai.expect(value, message), chai.expect, {
+  getState: () => ({ currentTestName }),
+});
 // The matchers look for their state under this name.
 (globalThis as Record<PropertyKey, unknown>)[GLOBAL_EXPECT] = expect;
 setState({ assertionCalls: 0 }, expect as never);
@@ -88,6 +92,7 @@ export async function runCases(only = ''): Promise<void> {
 }
 
 async function run({ title, work }: Case): Promise<CaseResult> {
+  currentTestName = title;
   const context: CaseContext = {
     skip(why = 'no reason was given') {
       throw new Skipped(why);
