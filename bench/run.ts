@@ -5,6 +5,7 @@ import { deviceBench } from './device.ts';
 import { dmaBench } from './dma.ts';
 import { eventsBench } from './events.ts';
 import { execBench } from './exec.ts';
+import { kernelBench } from './kernel.ts';
 import { migrationBench } from './migration.ts';
 import { nvmeBench } from './nvme.ts';
 import { fillPage } from './page.ts';
@@ -19,6 +20,7 @@ const suites: Readonly<Record<string, Suite>> = {
   events: eventsBench,
   'vfio-user': vfioUserBench,
   exec: execBench,
+  kernel: kernelBench,
   nvme: nvmeBench,
   migration: migrationBench,
   scale: scaleBench,
