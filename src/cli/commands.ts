@@ -13,6 +13,7 @@ import { events } from './commands/events.ts';
 import { exec } from './commands/exec.ts';
 import { explain } from './commands/explain.ts';
 import { explainWrite } from './commands/explain-write.ts';
+import { grant } from './commands/grant.ts';
 import { linux } from './commands/linux.ts';
 import { ls } from './commands/ls.ts';
 import { migrate } from './commands/migrate.ts';
@@ -33,7 +34,7 @@ export interface CommandGroup {
 const listed: readonly CommandGroup[] = [
   { title: 'To begin with', commands: [demo, newProject] },
   { title: 'Devices at work', commands: [serve, run, exec, linux, nvme, migrate, trace, events] },
-  { title: 'This computer', commands: [ls, doctor, bind, restore] },
+  { title: 'This computer', commands: [ls, doctor, bind, restore, grant] },
   { title: 'Machines', commands: [show, explain, admin] },
   { title: 'Config spaces', commands: [config, explainWrite] },
 ];

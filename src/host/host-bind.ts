@@ -17,6 +17,8 @@ export type BindTarget =
 export interface BindPlan {
   readonly driver: string;
   readonly group: number | null;
+  /** All functions that have to have the driver, also those that have it. */
+  readonly members: readonly FunctionState[];
   /** Functions that change, with the driver that they have to have. */
   readonly binds: readonly FunctionBind[];
   readonly steps: readonly HostStep[];
@@ -67,6 +69,7 @@ export function planBind(files: HostFiles, target: BindTarget, driver: string, o
   return {
     driver,
     group: functions[0]?.group ?? null,
+    members,
     binds,
     steps: binds.length === 0 ? [] : [...loadingSteps(files, driver), ...binds.flatMap(bindSteps)],
     left: functions.filter((fn) => !members.includes(fn)),

@@ -4,7 +4,7 @@ import type { HostChanges } from '../sys/host-changes.ts';
 import type { HostFiles } from '../sys/host-files.ts';
 import { bindSteps, type FunctionBind, loadingSteps, verifyBinds, virtualFunctionSteps } from './bind-plan.ts';
 import type { BindingRecord, BindingRecords } from './binding-records.ts';
-import { functionFolder, functionState, functionStates } from './function-state.ts';
+import { type FunctionState, functionFolder, functionState, functionStates, PCI } from './function-state.ts';
 import { type HostStep, transact } from './host-step.ts';
 import { isVfioNode, nodeUsers, userText } from './node-users.ts';
 
@@ -24,10 +24,20 @@ export interface RestorePlan {
   readonly users: readonly Culprit[];
 }
 
-/** @throws VfioError ENOENT where there is no record */
-export function planRestore(files: HostFiles, records: BindingRecords, target: RestoreTarget): RestorePlan {
+/**
+ * @param persisted functions with files of `vfio bind --persist`: for one without a record, the
+ * kernel chooses the driver
+ * @throws VfioError ENOENT where there is neither
+ */
+export function planRestore(
+  files: HostFiles,
+  records: BindingRecords,
+  target: RestoreTarget,
+  persisted: readonly string[] = [],
+): RestorePlan {
   const all = records.read();
-  const wanted = recordsOf(files, all, target, records.path);
+  const unrecorded = persisted.filter((bdf) => files.exists(functionFolder(bdf)) && !all.some((record) => record.bdf === bdf));
+  const wanted = unrecorded.length > 0 && target.kind !== 'all' ? [] : recordsOf(files, all, target, records.path);
   const present = wanted.filter((record) => {
     if (!files.exists(functionFolder(record.bdf))) return false;
     const { vendor, device } = functionState(files, record.bdf);
@@ -38,6 +48,10 @@ export function planRestore(files: HostFiles, records: BindingRecords, target: R
   });
   const drivers = new Set(binds.flatMap(({ fn, to }) => (to === null || to === fn.driver ? [] : [to])));
   const users = nodeUsers(files);
+  const moving = [
+    ...binds.filter(({ fn, to }) => fn.driver !== to).map(({ fn }) => fn),
+    ...unrecorded.map((bdf) => functionState(files, bdf)),
+  ];
   return {
     binds,
     steps: [
@@ -47,22 +61,31 @@ export function planRestore(files: HostFiles, records: BindingRecords, target: R
         const fn = functionState(files, record.bdf);
         return fn.driver === record.driver && fn.numVfs === record.numVfs ? [] : virtualFunctionSteps(fn, record.numVfs);
       }),
+      ...unrecorded.flatMap((bdf) => chosenByKernel(functionState(files, bdf))),
     ],
     ended: wanted,
     gone: wanted.filter((record) => !present.includes(record)).map(({ bdf }) => bdf),
-    users: binds.flatMap(({ fn, to }): readonly Culprit[] =>
-      fn.driver === to
-        ? []
-        : (users.get(fn.bdf) ?? [])
-            .filter(({ node }) => isVfioNode(node))
-            .map((user) => ({
-              bdf: fn.bdf,
-              driver: fn.driver,
-              why: `${userText(user)}, is open; the kernel waits until it is closed`,
-              fix: `End process ${user.pid} (${user.program}) first.`,
-            })),
+    users: moving.flatMap(({ bdf, driver }): readonly Culprit[] =>
+      (users.get(bdf) ?? [])
+        .filter(({ node }) => isVfioNode(node))
+        .map((user) => ({
+          bdf,
+          driver,
+          why: `${userText(user)}, is open; the kernel waits until it is closed`,
+          fix: `End process ${user.pid} (${user.program}) first.`,
+        })),
     ),
   };
+}
+
+/** The kernel offers a function without an override to all drivers that know its ids. */
+function chosenByKernel(fn: FunctionState): readonly HostStep[] {
+  const probe: HostStep = {
+    purpose: `offer ${fn.bdf} to the drivers of the kernel`,
+    change: { kind: 'write', path: `${PCI}/drivers_probe`, value: fn.bdf },
+    undo: [],
+  };
+  return [...bindSteps({ fn, to: null, override: null }), probe];
 }
 
 function recordsOf(files: HostFiles, all: readonly BindingRecord[], target: RestoreTarget, path: string): readonly BindingRecord[] {

@@ -1,9 +1,12 @@
 /** The administrator's commands on a machine of `vfio exec`, which has the files of Linux. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { loadMachine } from '../../src/api/machine.ts';
+import { functionStates } from '../../src/host/function-state.ts';
+import { persistentFiles } from '../../src/host/host-persist.ts';
+import { FakeHost } from '../kit/fake-host.ts';
 import { sriovRig, VF0 } from '../kit/sriov-rig.ts';
 import { folder, runOn } from './programs.ts';
 
@@ -78,4 +81,16 @@ it.skipIf(!possible)('an address without a device, and a group without a number,
     '  fix: Name the driver that it has to have: vfio bind 0000:01:00.0 --driver DRIVER.',
     '1',
   ]);
+});
+
+it.skipIf(!possible)('the script of the rule of udev gives a bound device to vfio-pci, and leaves it there', async () => {
+  const bdf = '0000:01:00.1';
+  const here = new FakeHost({ [bdf]: { driver: 'snd_hda_intel' } });
+  const [file] = persistentFiles(here, functionStates(here), 'vfio-pci');
+  const script = /-c '(.*)'"$/m.exec(file!.text)![1]!;
+  writeFileSync(join(folder, 'rule.sh'), script.replaceAll('$$', '$'));
+  const { lines } = await typed(`
+    echo vfio-pci > /sys/bus/pci/devices/${bdf}/driver_override
+    for i in 1 2; do sh '${folder}/rule.sh' 2>/dev/null; basename $(readlink /sys/bus/pci/devices/${bdf}/driver); done`);
+  expect(lines).toEqual(['vfio-pci', 'vfio-pci']);
 });

@@ -18,6 +18,8 @@ export const bind: CommandSpec = {
     { flags: '--driver <name>', help: 'the driver; none unbinds. Default: vfio-pci', kind: driver },
     { flags: '--alone', help: 'this device only, and not its group' },
     { flags: '--dry-run', help: 'print the commands that do it, and change nothing' },
+    { flags: '--persist', help: 'also at the next boots: a file of driverctl where that is installed, else a rule of udev' },
+    { flags: '--early', help: 'print the commands that do it before the drivers in the initramfs, and change nothing' },
     forceOption,
     stateOption,
     sysfsOption,
@@ -33,6 +35,7 @@ export const bind: CommandSpec = {
   examples: [
     'vfio bind 0000:03:00.0',
     'vfio bind --group 12 --dry-run',
+    'vfio bind 03:00.0 --persist',
     'vfio bind 01:00.0 --group -m examples/machines/desktop.yaml',
     'vfio bind 01:00.0 none -m my-machine.yaml --write',
   ],

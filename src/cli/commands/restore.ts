@@ -9,6 +9,10 @@ export const restore: CommandSpec = {
   options: [
     { flags: '-g, --group <number>', help: 'the devices of a group', kind: integer(0, 0x7fff_ffff) },
     { flags: '-a, --all', help: 'all that vfio bind has given away since the boot' },
+    {
+      flags: '--persist',
+      help: 'also remove the files of vfio bind --persist; the kernel chooses the driver of a device without a record',
+    },
     { flags: '--dry-run', help: 'print the commands, and change nothing' },
     forceOption,
     stateOption,
