@@ -27,7 +27,14 @@ const general: Partial<Record<ErrnoName, string>> = {
   ENODEV: 'The device was removed, unbound or revoked; close it, and open it again when it is back.',
   ENOTTY: 'This kernel, or the driver of this device, does not know the call; use a newer kernel.',
   EMFILE: 'Raise the limit of open files (ulimit -n).',
+  ENOMEM: 'The computer has no memory left for it: end other programs, or ask for less.',
+  EIO: 'The device does not answer: turn memory decoding on (the bit MEMORY of COMMAND), wake it (D0), or reset it.',
 };
+
+/** The remedy for an errno where a call has none of its own. */
+export function generalRemedy(code: ErrnoName | undefined): string {
+  return (code === undefined ? undefined : general[code]) ?? "The kernel's log (dmesg) may say why.";
+}
 
 const memlock =
   'The process may lock no more memory: raise the limit (ulimit -l, LimitMEMLOCK= of a systemd unit), or give it CAP_IPC_LOCK.';
@@ -232,8 +239,7 @@ export function callKernel(file: CallPort, call: KernelCall, argument: number | 
  */
 export function callFailure(result: number, call: KernelCall, on: string, fix?: string): VfioError {
   const code = errnoName(result);
-  const remedy = fix ?? (code === undefined ? undefined : (call.remedies?.[code] ?? general[code]));
-  const options = remedy === undefined ? {} : { fix: remedy };
+  const options = { fix: fix ?? (code === undefined ? undefined : call.remedies?.[code]) ?? generalRemedy(code) };
   if (code === undefined) return new VfioError('EIO', `${on}: the kernel refuses ${call.name} with errno ${-result}`, options);
   return new VfioError(code, `${on}: the kernel refuses ${call.name}`, options);
 }

@@ -223,7 +223,10 @@ export class KernelDevice implements Device {
     });
   }
 
-  /** The files of the groups of these devices, each once; none for a device of an iommufd. */
+  /**
+   * The files of the groups that the reset hits, as far as these devices have them; none for a
+   * device of an iommufd. The kernel refuses files of other groups.
+   */
   #groups(others: readonly Device[]): KernelFile[] {
     const groups = new Map<number, KernelFile>();
     for (const device of [this, ...others]) {
@@ -234,7 +237,9 @@ export class KernelDevice implements Device {
       const { proof } = device.#opened;
       if (proof.kind === 'group') groups.set(proof.group, proof.file);
     }
-    return this.#opened.proof.kind === 'group' ? [...groups.values()] : [];
+    if (this.#opened.proof.kind !== 'group') return [];
+    const hit = new Set(this.hotResetInfo().map(({ groupId }) => groupId));
+    return [...groups].filter(([group]) => hit.has(group)).map(([, file]) => file);
   }
 
   #seenReset(by: string, reset: () => void): void {

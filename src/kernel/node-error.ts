@@ -5,6 +5,7 @@
 import { VfioError } from '../base/errno.ts';
 import { KernelFile } from '../sys/kernel-file.ts';
 import { ownerOfNode, processesWith, thisUser } from '../sys/node-users.ts';
+import { generalRemedy } from './calls.ts';
 
 /** The words for errors. */
 export interface NodeWords {
@@ -58,6 +59,6 @@ function explain(cause: VfioError, path: string, { what, missing, device }: Node
       });
     }
     default:
-      return new VfioError(code, `${device}: ${path}, ${what}, cannot be opened`, { cause });
+      return new VfioError(code, `${device}: ${path}, ${what}, cannot be opened`, { cause, fix: generalRemedy(code) });
   }
 }

@@ -15,6 +15,7 @@ import { checkMapRange } from '../device/map-range.ts';
 import { seeAccess, seeRefusedAccess } from '../events/seen-access.ts';
 import { MappedRegisters } from '../sys/mapped-registers.ts';
 import { pageSize } from '../sys/page-size.ts';
+import { generalRemedy } from './calls.ts';
 import type { KernelPort } from './device-port.ts';
 import { KernelMapping } from './mapping.ts';
 import { describeRegion, type KernelRegionInfo } from './region-info.ts';
@@ -25,7 +26,6 @@ const TRANSFER_MAX = 2 ** 30;
 const remedies: Partial<Record<string, string>> = {
   EIO: 'Turn memory decoding on (the bit MEMORY of COMMAND), and wake the device (D0).',
   EINVAL: 'The region does not take an access of this kind, or is a BAR that the computer gave no addresses.',
-  ENODEV: 'The device was removed, unbound or revoked; close it, and open it again when it is back.',
 };
 
 export class KernelRegion extends FileWindow {
@@ -95,9 +95,8 @@ export class KernelRegion extends FileWindow {
   #failure(result: number, write: boolean, offset: number, count: number): VfioError {
     const code = errnoName(result);
     const act = `${this.name}: the kernel refuses to ${write ? 'write' : 'read'} ${count} bytes at ${hex(offset)}`;
-    if (code === undefined) return new VfioError('EIO', `${act}, with errno ${-result}`);
-    const fix = remedies[code];
-    return new VfioError(code, act, fix === undefined ? {} : { fix });
+    if (code === undefined) return new VfioError('EIO', `${act}, with errno ${-result}`, { fix: generalRemedy(code) });
+    return new VfioError(code, act, { fix: remedies[code] ?? generalRemedy(code) });
   }
 
   #access(write: boolean, offset: number, size: number) {
@@ -119,7 +118,21 @@ export class KernelRegion extends FileWindow {
     const length = checkMapRange(this.name, this.info, offset, size, pageSize());
     const { flags, size: bytes } = this.info;
     const access = ((flags & RegionFlags.READ) !== 0 ? Access.READ : 0) | ((flags & RegionFlags.WRITE) !== 0 ? Access.WRITE : 0);
-    const registers = MappedRegisters.map(this.#port.file, this.#start + offset, length, access as Access);
-    return new KernelMapping(this.#port, registers, { region: this.info.index, offset, backed: Math.min(length, bytes - offset) });
+    return new KernelMapping(this.#port, this.#registers(offset, length, access as Access), {
+      region: this.info.index,
+      offset,
+      backed: Math.min(length, bytes - offset),
+    });
+  }
+
+  #registers(offset: number, length: number, access: Access): MappedRegisters {
+    try {
+      return MappedRegisters.map(this.#port.file, this.#start + offset, length, access);
+    } catch (cause) {
+      if (!(cause instanceof VfioError)) throw cause;
+      this.#port.failed(cause.errno);
+      const act = `${this.name}: the kernel refuses mmap of ${hex(length)} bytes at ${hex(offset)}`;
+      throw new VfioError(cause.code, act, { cause, fix: generalRemedy(cause.code) });
+    }
   }
 }

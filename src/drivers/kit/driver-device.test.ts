@@ -365,3 +365,19 @@ it('polls until a condition holds, or gives up', async () => {
   }
   await never;
 });
+
+it("S2-41 a request for the device goes to the driver's own listener, or else to onRequest", () => {
+  const fake = new FakeDevice();
+  const asked: string[] = [];
+  const dev = DriverDevice.attach(fake, { onRequest: (device) => asked.push(device) });
+  fake.emit({ kind: 'request' });
+  expect(asked).toEqual(['0000:00:04.0']);
+  const own = dev.on(() => {});
+  dev.on(() => {}, ['gone']);
+  fake.emit({ kind: 'request' });
+  expect(asked).toHaveLength(1);
+  own[Symbol.dispose]();
+  own[Symbol.dispose]();
+  fake.emit({ kind: 'request' });
+  expect(asked).toHaveLength(2);
+});

@@ -5,44 +5,28 @@
  */
 import type { Device, DeviceEvent, DeviceEventKind, RegisterAccess } from '../../abi/device.ts';
 import type { EventFlow, EventKind, EventOf, EventOptions } from '../../abi/event.ts';
-import type { DirectMemory } from '../../abi/memory.ts';
 import { Bar, Command, Config } from '../../abi/pci.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
 import { hex } from '../../base/check.ts';
 import { Cleanup } from '../../base/cleanup.ts';
-import { type Clock, PausableClock, SystemClock } from '../../base/clock.ts';
+import { PausableClock, SystemClock } from '../../base/clock.ts';
 import { driverView, type RegisterMapOptions, spanOf } from '../../base/driver-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { INSPECT } from '../../base/inspect.ts';
 import { keepAlive } from '../../base/keep-alive.ts';
 import type { DriverView, Registers } from '../../base/registers.ts';
+import type { AttachOptions } from './attach-options.ts';
 import { ConfigView } from './config-view.ts';
 import { type DmaBuffer, DriverDma } from './dma.ts';
 import { checkTimeout, Interrupts, type IrqContext, type IrqKind, type WaitOptions } from './interrupts.ts';
+import { RequestListeners } from './request-listeners.ts';
 import { SparseAccess } from './sparse-access.ts';
 import { WaitEvents } from './wait-events.ts';
 
+export type { AttachOptions } from './attach-options.ts';
+
 /** The wait of `until`, in events. */
 const CONDITION = 'a condition';
-
-/** How a `DriverDevice` takes over a `Device`. */
-export interface AttachOptions<Instance = unknown> {
-  /** The device as its model made it, for `instance`. */
-  readonly instance?: Instance;
-  /** The clock of timeouts. Default: the machine's. */
-  readonly clock?: Clock;
-  /** `vendor:device` that the driver supports, or several. Other devices are refused. */
-  readonly match?: string | readonly string[];
-  /** After its abort, waits on the device fail with EINTR. */
-  readonly signal?: AbortSignal;
-  /** Memory that came with the device, mapped already. */
-  readonly adopted?: readonly { readonly iova: bigint; readonly size: number; readonly memory: DirectMemory; readonly offset: number }[];
-  /**
-   * Resources that were opened to reach the device. The driver disposes of them after it has closed
-   * the device.
-   */
-  readonly owns?: Disposable;
-}
 
 /** How long and how often `until` looks. */
 export interface UntilOptions {
@@ -108,6 +92,8 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   readonly #mappings = new Map<number, RegisterAccess & Disposable>();
   readonly #interrupts = new Set<Interrupts>();
   readonly #listening: Disposable;
+  readonly #onRequest: ((device: string) => void) | undefined;
+  readonly #requests = new RequestListeners();
   readonly #owns: Disposable | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #onAbort = () => {
@@ -131,7 +117,9 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     this.intx = this.#source('intx');
     this.msi = this.#source('msi');
     this.msix = this.#source('msix');
-    this.#listening = device.on((event) => this.#heard(event), ['suspend', 'asleep', 'resume', 'gone']);
+    this.#onRequest = options.onRequest;
+    const kinds: readonly DeviceEventKind[] = ['suspend', 'asleep', 'resume', 'gone'];
+    this.#listening = device.on((event) => this.#heard(event), options.onRequest === undefined ? kinds : [...kinds, 'request']);
     if (this.asleep) this.clock.pause();
   }
 
@@ -220,7 +208,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
    * @throws VfioError ENODEV once the device is gone or closed
    */
   on(listener: (event: DeviceEvent) => void, kinds?: readonly DeviceEventKind[]): Disposable {
-    return this.device.on(listener, kinds);
+    return this.#requests.add(kinds, this.device.on(listener, kinds));
   }
 
   /**
@@ -249,6 +237,9 @@ export class DriverDevice<Instance = unknown> implements Disposable {
       case 'suspend':
         // Work under way is not lost. It goes on after the sleep.
         event.acknowledge();
+        break;
+      case 'request':
+        if (!this.#requests.any) this.#onRequest?.(this.name);
         break;
       case 'asleep':
         this.clock.pause();

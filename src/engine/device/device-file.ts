@@ -233,7 +233,7 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
     seenReset(this.device.fn, 'VFIO_DEVICE_PCI_HOT_RESET', reset, 'bus');
   }
 
-  /** The groups of open devices stand for their group files. */
+  /** Open devices stand for the files of their groups; groups that are not hit do not count. */
   resetBus(others: readonly Device[] = []): void {
     const groups = new Map<number, OwnedGroup>();
     for (const device of [this, ...others]) {
@@ -242,7 +242,8 @@ export class DeviceFile implements Device, OpenFile, RegionFile, VfioFile {
       const { group } = device.device.fn;
       if (device.container !== null && group !== null) groups.set(group.id, { group });
     }
-    this.hotReset(this.#owner.ids === null ? [...groups.values()] : []);
+    const hit = new Set(this.hotResetInfo().map(({ groupId }) => groupId));
+    this.hotReset(this.#owner.ids === null ? [...groups.values()].filter(({ group }) => hit.has(group!.id)) : []);
   }
 
   /** @throws VfioError EINVAL, EEXIST, ENODEV, ENOSPC as B.8 IOEVENTFD */

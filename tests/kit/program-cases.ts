@@ -1,0 +1,54 @@
+/**
+ * Cases that run in a program of `vfio exec`: each is a test of the file that calls this. For the
+ * client of Linux's VFIO, which blocks its own thread while the kernel answers.
+ */
+import { spawnSync } from 'node:child_process';
+import { describe, expect, it } from 'vitest';
+import type { Machine } from '../../src/engine/machine/machine.ts';
+import { BundleFolder } from '../conformance/standalone/bundle.ts';
+import { type CaseResult, caseResults } from '../conformance/standalone/results.ts';
+import { runWith } from '../exec/programs.ts';
+
+/** Programs of `vfio exec` see /sys of their machine where users may have a user namespace. */
+export const programsSeeSysfs = spawnSync('unshare', ['--user', '--mount', 'true']).status === 0;
+if (!programsSeeSysfs) console.warn('SKIPPED: this computer gives its users no user namespaces, so no program sees /sys of a machine');
+
+/** Programs that were bundled for a test file. */
+export class ProgramCases implements Disposable {
+  readonly #folder = new BundleFolder();
+
+  /**
+   * Runs the cases of the program `entry` on a machine, and declares a test for each.
+   *
+   * @param machine ends with the program
+   * @param least cases that there are at least
+   */
+  async declare(
+    name: string,
+    entry: string,
+    subject: { readonly machine: () => Machine; readonly environment?: Readonly<Record<string, string>>; readonly least: number },
+  ): Promise<void> {
+    if (!programsSeeSysfs) return;
+    const program = await this.#folder.add(entry, `${name.replace(/\W+/g, '-')}.mjs`);
+    const results = await run(program, subject.machine(), subject.environment ?? {});
+    describe(name, () => {
+      it('runs every case', () => expect(results.length).toBeGreaterThanOrEqual(subject.least));
+      for (const { title, outcome, why = '' } of results) {
+        it(title, ({ skip }) => {
+          if (outcome === 'skipped') skip(why);
+          expect(outcome, why).toBe('passed');
+        });
+      }
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#folder[Symbol.dispose]();
+  }
+}
+
+async function run(program: string, machine: Machine, environment: Readonly<Record<string, string>>): Promise<CaseResult[]> {
+  using _machine = machine;
+  const { lines } = await runWith({ environment: { ...process.env, ...environment } }, machine, process.execPath, program);
+  return caseResults(lines.join('\n'));
+}
