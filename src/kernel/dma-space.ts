@@ -49,13 +49,15 @@ export class KernelDmaSpace implements DmaSpace, Disposable {
   }
 
   /**
+   * In huge pages where they can be had.
+   *
    * @throws VfioError EINVAL for a size that is not positive; ENOMEM when there is not that much
    */
   allocate(size: number): DirectMemory {
     this.#checkOpen();
     if (!Number.isSafeInteger(size) || size <= 0) throw new VfioError('EINVAL', `cannot allocate ${String(size)} bytes`);
     const page = Number(this.shared.page);
-    return MemfdMemory.allocate(Math.ceil(size / page) * page);
+    return MemfdMemory.allocateHuge(Math.ceil(size / page) * page);
   }
 
   map(request: MapRequest): void {

@@ -55,6 +55,12 @@ export class DmaBuffer implements Disposable {
 /** The lowest IOVA that is allocated. A device that gets address 0 by mistake faults. */
 const FLOOR = 0x10_0000n;
 
+/**
+ * Larger buffers begin at a multiple of this, where the IOMMU has such pages: it translates them by
+ * fewer entries then.
+ */
+const HUGE_PAGE = 2n ** 21n;
+
 /** The number of ranges to try. Another user of the container may hold some of them. */
 const ATTEMPTS = 4096;
 
@@ -168,7 +174,12 @@ export class DriverDma implements Disposable {
 
   /** The first address from `from` on with `size` free bytes, all at or below `limit`. */
   #firstFit(from: bigint, size: bigint, limit: bigint): bigint | null {
-    const granule = this.space.pageSizes & -this.space.pageSizes;
+    const { pageSizes } = this.space;
+    const huge = size >= HUGE_PAGE && (pageSizes & HUGE_PAGE) !== 0n ? this.#firstAligned(from, size, limit, HUGE_PAGE) : null;
+    return huge ?? this.#firstAligned(from, size, limit, pageSizes & -pageSizes);
+  }
+
+  #firstAligned(from: bigint, size: bigint, limit: bigint, granule: bigint): bigint | null {
     const align = (address: bigint) => ((address + granule - 1n) / granule) * granule;
     for (const range of this.space.ranges) {
       let first = align(range.first > from ? range.first : from);

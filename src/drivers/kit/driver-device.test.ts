@@ -323,6 +323,18 @@ it('allocates IOVAs first fit, within the ranges and the device’s address bits
   for (const bad of [0, -1, 1.5, Number.NaN, 2 ** 53, 2 ** 32 + 1]) expect(failure(() => dev.dma.alloc(bad)).code).toBe('EINVAL');
 });
 
+it('begins large buffers at a huge page of the IOMMU, where there is room for that', () => {
+  const { fake, dev } = make();
+  Object.assign(fake.dma, { pageSizes: 0x20_1000n });
+  expect([dev.dma.alloc(4096).iova, dev.dma.alloc(2 ** 21).iova, dev.dma.alloc(2 ** 21 + 1).iova]).toEqual([
+    0x10_0000n,
+    0x20_0000n,
+    0x40_0000n,
+  ]);
+  fake.ranges.splice(0, 2, { first: 0x1000_1000n, last: 0x1020_0fffn });
+  expect(dev.dma.alloc(2 ** 21).iova).toBe(0x1000_1000n);
+});
+
 it('S1-07 steps over mappings of others in the same container', () => {
   const { fake, dev } = make();
   const other = fake.dma.allocate(3 * 4096);
