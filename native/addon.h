@@ -142,6 +142,7 @@ napi_value vt_socketpair(napi_env env, napi_callback_info info);
 napi_value vt_socket(napi_env env, napi_callback_info info);
 napi_value vt_bind(napi_env env, napi_callback_info info);
 napi_value vt_connect(napi_env env, napi_callback_info info);
+napi_value vt_connect_abstract(napi_env env, napi_callback_info info);
 napi_value vt_listen(napi_env env, napi_callback_info info);
 napi_value vt_accept(napi_env env, napi_callback_info info);
 napi_value vt_getsockopt(napi_env env, napi_callback_info info);

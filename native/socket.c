@@ -1,6 +1,7 @@
 /* UNIX sockets, the descriptors that travel over them, and plain reads and writes. */
 #include "addon.h"
 
+#include <stddef.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -53,6 +54,20 @@ napi_value vt_connect(napi_env env, napi_callback_info info) {
   struct sockaddr_un address;
   if (address_of(env, argv[1], &address) != 0) return number(env, -EINVAL);
   return answer(env, connect(fd, (struct sockaddr *)&address, sizeof address));
+}
+
+/*
+ * connectAbstract(fd, name): to a socket whose address is a name that no file system has (unix(7)),
+ * which begins with a NUL in the kernel's form
+ */
+napi_value vt_connect_abstract(napi_env env, napi_callback_info info) {
+  ARGS(2);
+  I32(0, fd);
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  size_t length;
+  if (napi_get_value_string_utf8(env, argv[1], NULL, 0, &length) != napi_ok || length == 0 || length >= sizeof address.sun_path - 1) return number(env, -EINVAL);
+  napi_get_value_string_utf8(env, argv[1], address.sun_path + 1, sizeof address.sun_path - 1, &length);
+  return answer(env, connect(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length)));
 }
 
 /* listen(fd, backlog) */

@@ -129,6 +129,7 @@ static const struct {
     {"socket", vt_socket},
     {"bind", vt_bind},
     {"connect", vt_connect},
+    {"connectAbstract", vt_connect_abstract},
     {"listen", vt_listen},
     {"accept", vt_accept},
     {"getsockopt", vt_getsockopt},

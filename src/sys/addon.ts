@@ -208,6 +208,8 @@ export interface Addon extends TraceCalls, RegisterCalls {
   socket(domain: number, type: number): number;
   bind(fd: number, path: string): number;
   connect(fd: number, path: string): number;
+  /** To a socket of the abstract namespace (unix(7)); `name` without the NUL. */
+  connectAbstract(fd: number, name: string): number;
   listen(fd: number, backlog: number): number;
   accept(fd: number): number;
   getsockopt(fd: number, option: number): number;

@@ -73,6 +73,7 @@ export const serve: CommandSpec = {
     ...deviceOptions,
   ],
   notes: [
+    'Sockets that systemd listens at are taken, one for each device, where none of --socket-path, --fd and --stdio is given (docs/host.md).',
     'Each client gets the device as it is after power-on. The socket has mode 0600. The command runs until Ctrl-C, SIGTERM or SIGHUP.',
     'A machine has one socket for each function that vfio-pci drives. The machine stays as clients come and go.',
     'Devices that share nothing run in threads of their own: a slow one delays no other, and one that fails takes no other along (docs/threads.md).',

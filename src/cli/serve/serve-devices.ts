@@ -1,5 +1,5 @@
 /** `vfio serve nvme edu ./card.ts`: several devices beside each other. */
-import { basename, extname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
 import { socketPathOf } from '../../api/socket-path.ts';
 import type { ServedDevice } from '../../api/threads/jobs.ts';
@@ -9,8 +9,10 @@ import { EventStream } from '../../events/stream.ts';
 import { writeEventFiles } from '../events/event-files.ts';
 import type { Terminal } from '../terminal.ts';
 import { unlessStopped, untilStopped } from '../until-stopped.ts';
+import { deviceNames } from './device-names.ts';
 import { modelAddress } from './model-address.ts';
 import { guideOf, logTo, refuseDeviceOptions, type ServeOptions, servingOf } from './serve-options.ts';
+import { service } from './service.ts';
 
 /** Serves until a signal. @returns the exit status */
 export async function serveDevices(devices: readonly string[], options: ServeOptions, terminal: Terminal): Promise<number> {
@@ -20,6 +22,7 @@ export async function serveDevices(devices: readonly string[], options: ServeOpt
   }
   const named = withNames(devices, options);
   using stop = untilStopped();
+  using manager = service();
   using _output = await terminal.serve();
   using events = new EventStream({ log: logTo(terminal) });
   using _files = writeEventFiles(events, options, terminal, { record: options.record });
@@ -28,6 +31,7 @@ export async function serveDevices(devices: readonly string[], options: ServeOpt
     serveParts(named, { ...servingOf(options), events, report: terminal.err, signal }),
   );
   if (served === null) return await stop.status;
+  manager.ready(`${served.sockets.length} sockets`, stop);
   for (const { path, name } of served.sockets) guideOf(options, terminal)(`unix:${path}  ${name}`);
   terminal.err(
     `listening at ${served.sockets.length} sockets${served.threads === 0 ? '' : `, with ${served.threads} threads for the devices`}`,
@@ -35,15 +39,10 @@ export async function serveDevices(devices: readonly string[], options: ServeOpt
   return await stop.status;
 }
 
-/** `nvme`, and the next one `nvme-2`: each has a socket of that name. */
 function withNames(devices: readonly string[], { socketPath, watch = false }: ServeOptions): readonly ServedDevice[] {
-  const counts = new Map<string, number>();
-  return devices.map((text) => {
-    const address = modelAddress(text);
-    const base = address.kind === 'model' ? address.name : basename(address.path, extname(address.path));
-    const count = (counts.get(base) ?? 0) + 1;
-    counts.set(base, count);
-    const name = count === 1 ? base : `${base}-${count}`;
+  const addresses = devices.map(modelAddress);
+  return deviceNames(addresses).map((name, i) => {
+    const address = addresses[i]!;
     const path = socketPath === undefined ? socketPathOf(name) : resolve(join(socketPath, `${name}.sock`));
     // A model of the package has no file to watch.
     return { name, address, path, watch: watch && address.kind === 'file' };

@@ -9,6 +9,7 @@ import { writeEventFiles } from '../events/event-files.ts';
 import type { Terminal } from '../terminal.ts';
 import { unlessStopped, untilStopped } from '../until-stopped.ts';
 import { guideOf, logTo, refuseDeviceOptions, type ServeOptions, servingOf } from './serve-options.ts';
+import { service } from './service.ts';
 
 /** Serves until a signal. @returns the exit status */
 export async function serveMachine(file: string, options: ServeOptions, terminal: Terminal): Promise<number> {
@@ -19,6 +20,7 @@ export async function serveMachine(file: string, options: ServeOptions, terminal
   }
   const directory = resolve(options.socketPath ?? socketPathOf(basename(file, extname(file))).replace(/\.sock$/, ''));
   using stop = untilStopped();
+  using manager = service();
   using _output = await terminal.serve();
   using events = new EventStream({ log: logTo(terminal) });
   using _files = writeEventFiles(events, options, terminal, { record });
@@ -27,6 +29,7 @@ export async function serveMachine(file: string, options: ServeOptions, terminal
     serveParts(file, directory, { ...servingOf(options), events, report: terminal.err, signal }),
   );
   if (served === null) return await stop.status;
+  manager.ready(`${served.sockets.length} sockets at ${directory}`, stop);
   for (const { path, about } of served.sockets) guideOf(options, terminal)(`unix:${path}  ${about}`);
   terminal.err(`listening at ${directory}${served.threads === 0 ? '' : `, with ${served.threads} threads for its devices`}`);
   return await stop.status;

@@ -1,4 +1,6 @@
 /** Options of `vfio serve`, as the servers of a device and of a machine use them. */
+import type { AddressOptions } from '../../api/address.ts';
+import type { ModelAddress } from '../../api/device-code.ts';
 import { importMediators } from '../../api/import-mediator.ts';
 import type { ServePartsOptions } from '../../api/threads/serve-parts.ts';
 import { VfioError } from '../../base/errno.ts';
@@ -42,6 +44,15 @@ export function refuseDeviceOptions(options: ServeOptions, why: string): void {
   const first = deviceOptions.find((option) => options[camelCase(option)] !== undefined);
   if (first === undefined) return;
   throw new VfioError('EINVAL', `--${longName(first)} is for devices that come with the package: ${why}`);
+}
+
+/** The address with the options of the device that the command line gives. */
+export function withDeviceOptions(address: ModelAddress, options: ServeOptions): ModelAddress {
+  if (address.kind === 'file') {
+    refuseDeviceOptions(options, `${address.path} is a device of your own`);
+    return address;
+  }
+  return { ...address, options: { ...address.options, ...(givenDeviceOptions(options) as AddressOptions) } };
 }
 
 export async function mediatorsOf({ mediator }: ServeOptions): Promise<{ readonly mediators?: Mediators }> {

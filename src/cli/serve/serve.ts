@@ -1,7 +1,6 @@
 /** `vfio serve`: a device behind a socket until a signal. */
 import { basename, extname, resolve } from 'node:path';
-import type { AddressOptions } from '../../api/address.ts';
-import { DeviceCode, type ModelAddress } from '../../api/device-code.ts';
+import { DeviceCode } from '../../api/device-code.ts';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
 import { DeviceServer } from '../../api/serve.ts';
 import { socketPathOf } from '../../api/socket-path.ts';
@@ -9,7 +8,7 @@ import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { EventStream } from '../../events/stream.ts';
 import { PipeStream } from '../../sys/pipe-stream.ts';
-import { socketFromNumber, UnixListener } from '../../sys/unix-listener.ts';
+import { UnixListener } from '../../sys/unix-listener.ts';
 import { socketAddress } from '../../sys/unix-socket.ts';
 import type { Session } from '../../vfio-user/session.ts';
 import type { CommandContext } from '../command.ts';
@@ -19,10 +18,22 @@ import { say, type Terminal } from '../terminal.ts';
 import { untilStopped } from '../until-stopped.ts';
 import { attachLines } from './attach-lines.ts';
 import { modelAddress } from './model-address.ts';
-import { clientLimits, givenDeviceOptions, guideOf, logTo, mediatorsOf, refuseDeviceOptions, type ServeOptions } from './serve-options.ts';
+import { clientLimits, guideOf, logTo, mediatorsOf, type ServeOptions, withDeviceOptions } from './serve-options.ts';
+import { activationSockets, inheritedSocket, service } from './service.ts';
 
 export async function serve({ terminal }: CommandContext, options: ServeOptions, devices: readonly string[]): Promise<number> {
   const machine = devices.find((device) => /\.ya?ml$/.test(device));
+  const passed = activationSockets(terminal.err);
+  const isPlaced = options.fd !== undefined || options.stdio === true || options.socketPath !== undefined;
+  if (passed.length > 0 && !isPlaced) {
+    if (machine !== undefined) {
+      throw new VfioError('EINVAL', `${machine} is a machine, whose sockets systemd cannot make`, {
+        fix: 'Leave the socket unit out: --socket-path DIRECTORY makes the sockets.',
+      });
+    }
+    const { serveActivated } = await import('./serve-activated.ts');
+    return await serveActivated(devices, passed, options, terminal);
+  }
   if (devices.length === 1 && machine === undefined) return await serveDevice(devices[0]!, options, terminal);
   if (machine === undefined) {
     const { serveDevices } = await import('./serve-devices.ts');
@@ -43,6 +54,7 @@ async function serveDevice(text: string, options: ServeOptions, terminal: Termin
   const path = options.fd === undefined && options.stdio !== true ? resolve(options.socketPath ?? socketPathOf(name)) : null;
   // Before the socket exists: a signal may come as soon as it does.
   using stop = untilStopped();
+  using manager = service();
   using _output = await terminal.serve();
   using events = new EventStream({ log: logTo(terminal) });
   const { record } = options;
@@ -66,20 +78,13 @@ async function serveDevice(text: string, options: ServeOptions, terminal: Termin
     server.listen(path);
     announce(path, guideOf(options, terminal), terminal);
   } else if (options.fd !== undefined) {
-    const socket = socketFromNumber(options.fd);
+    const socket = inheritedSocket(options.fd, `--fd ${options.fd}`);
     if (socket instanceof UnixListener) server.accept(socket);
     else only = server.serve(socket);
   } else only = server.serve(PipeStream.stdio());
+  manager.ready(`${name}${path === null ? '' : ` at ${path}`}`, stop);
   if (only === null) return await stop.status;
   return await Promise.race([stop.status, only.ended.then(() => Exit.OK)]);
-}
-
-function withDeviceOptions(address: ModelAddress, options: ServeOptions): ModelAddress {
-  if (address.kind === 'file') {
-    refuseDeviceOptions(options, `${address.path} is a device of your own`);
-    return address;
-  }
-  return { ...address, options: { ...address.options, ...(givenDeviceOptions(options) as AddressOptions) } };
 }
 
 function announce(path: string, out: Terminal['out'], { err, paint }: Terminal): void {
