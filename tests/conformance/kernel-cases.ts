@@ -1,8 +1,15 @@
 /** The conformance cases on Linux's VFIO as a program, for `vfio exec` and for guests. */
+import { Answers } from './answers.ts';
 import { deviceConformance } from './device-conformance.ts';
 import { kernelSubject, placeOf } from './kernel-subject.ts';
+import { answersLine } from './standalone/results.ts';
 import { runCases } from './standalone/vitest.ts';
 
 const place = placeOf(process.env);
-deviceConformance(place.via, () => kernelSubject(place));
+const answers = new Answers();
+deviceConformance(
+  place.via,
+  answers.of(() => kernelSubject(place)),
+);
 await runCases(process.argv[2]);
+console.log(answersLine(answers.cases));

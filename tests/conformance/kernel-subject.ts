@@ -15,15 +15,17 @@ export interface KernelPlace {
   readonly token?: string;
   /** The device is a virtual function of an edu. */
   readonly virtual?: boolean;
+  /** The device and its IOMMU keep no log of writes, and it cannot be moved. */
+  readonly fixed?: boolean;
 }
 
-/** The place in the environment: EDU_BDF, EDU_VIA, EDU_TOKEN and EDU_VIRTUAL. */
+/** The place in the environment: EDU_BDF, EDU_VIA, EDU_TOKEN, EDU_VIRTUAL, EDU_FIXED. */
 export function placeOf(environment: Readonly<Record<string, string | undefined>>): KernelPlace {
-  const { EDU_BDF: bdf, EDU_VIA: via, EDU_TOKEN: token, EDU_VIRTUAL: virtual } = environment;
+  const { EDU_BDF: bdf, EDU_VIA: via, EDU_TOKEN: token, EDU_VIRTUAL: virtual, EDU_FIXED: fixed } = environment;
   if (bdf === undefined || (via !== 'group' && via !== 'cdev')) {
     throw new VfioError('EINVAL', 'the environment names no device', { fix: 'Set EDU_BDF, and EDU_VIA to group or cdev.' });
   }
-  return { bdf, via, ...(token === undefined ? {} : { token }), virtual: virtual !== undefined };
+  return { bdf, via, ...(token === undefined ? {} : { token }), virtual: virtual !== undefined, fixed: fixed !== undefined };
 }
 
 /** No work of edu takes more turns, unless the computer has much other work. */
@@ -31,7 +33,7 @@ const TURNS = 10;
 
 const turn = () => new Promise<void>((resolve) => setTimeout(() => setImmediate(resolve), 2));
 
-export async function kernelSubject({ bdf, via, token, virtual = false }: KernelPlace): Promise<ConformanceSubject> {
+export async function kernelSubject({ bdf, via, token, virtual = false, fixed = false }: KernelPlace): Promise<ConformanceSubject> {
   const options: KernelDeviceOptions = { via, ...(token === undefined ? {} : { token }) };
   const open = () => KernelDevice.open({ kind: 'pci', bdf }, options);
   forget(open());
@@ -39,6 +41,7 @@ export async function kernelSubject({ bdf, via, token, virtual = false }: Kernel
   return {
     device,
     virtual,
+    fixed,
     ownMemoryOnly: true,
     eventfd: () => EventFd.create(),
     reopen: open,

@@ -3,11 +3,14 @@
  * kernel, by group and by the device's own file. Guests run the same program on real kernels.
  */
 import { join } from 'node:path';
+import { expect, it } from 'vitest';
 import { Machine } from '../../src/engine/machine/machine.ts';
 import { edu } from '../../src/models/edu/edu.ts';
 import { MemfdMemory } from '../../src/sys/memfd.ts';
 import { ProgramCases } from '../kit/program-cases.ts';
 import { PF, Tenant, TOKEN, VF1 } from '../kit/sriov-rig.ts';
+import { unexplained } from './known-differences.ts';
+import { answersIn, comparedWith } from './standalone/results.ts';
 
 const driver = 'vfio-pci';
 const { allocate } = MemfdMemory;
@@ -24,11 +27,16 @@ function card(): Machine {
 const program = join(import.meta.dirname, 'kernel-cases.ts');
 const least = 45;
 using cases = new ProgramCases();
-for (const via of ['group', 'cdev']) {
-  await cases.declare(`Linux’s VFIO by ${via}`, program, {
+const engine = answersIn(await cases.output(join(import.meta.dirname, 'engine-cases.ts')));
+for (const via of ['group', 'cdev'] as const) {
+  const output = await cases.declare(`Linux’s VFIO by ${via}`, program, {
     machine: alone,
     environment: { EDU_BDF: '0000:00:04.0', EDU_VIA: via },
     least,
+  });
+  if (output === null) break;
+  it(`Linux’s VFIO by ${via} gives the answers of the engine, call by call`, () => {
+    expect(unexplained(`virtual ${via}`, comparedWith(engine, output))).toEqual([]);
   });
   await cases.declare(`Linux’s VFIO by ${via}, a virtual function`, program, {
     machine: card,

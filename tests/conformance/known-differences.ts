@@ -32,6 +32,34 @@ export const knownDifferences: readonly KnownDifference[] = [
     right: 'both',
     why: 'The case maps past the last range, which another way has elsewhere.',
   },
+  {
+    ways: ['virtual cdev', 'real cdev'],
+    call: /dma\.pageSizes/,
+    answer: /0x1000n/,
+    right: 'both',
+    why: 'iommufd reports the alignment of addresses only, type1 every page size of the IOMMU.',
+  },
+  {
+    ways: ['virtual cdev', 'real cdev'],
+    call: /dma\.available/,
+    answer: /0xfffffff[c-f]/,
+    right: 'both',
+    why: 'iommufd has no limit on mappings; type1 has dma_entry_limit.',
+  },
+  {
+    ways: ['real group', 'real cdev'],
+    call: /region\(0\)\.read\(1, 3 bytes\)/,
+    answer: /3, bytes 000000/,
+    right: 'both',
+    why: "The bus of QEMU reads 0 where edu takes no access of that width; hardware, and so the package's edu, reads all ones.",
+  },
+  {
+    ways: ['real group', 'real cdev'],
+    call: /feature\(\{ feature: [126789], probe: true, .*/,
+    answer: /ENOTTY/,
+    right: 'both',
+    why: "QEMU's edu cannot be moved and keeps no log of its writes; the package's edu does both.",
+  },
 ];
 
 /** The differences of a way that no row explains. */

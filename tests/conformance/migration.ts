@@ -8,7 +8,7 @@ import { bitmapBytes, Feature } from '../../src/abi/vfio.ts';
 import { featureBytes } from '../../src/device/feature-bytes.ts';
 import { Migration, type MigrationStateName } from '../../src/drivers/kit/migration.ts';
 import { errnoFrom } from '../kit/errno.ts';
-import { bar0, type ConformanceSubject, config, dma, Edu, enable, mapped, startDma } from './subject.ts';
+import { bar0, type ConformanceSubject, config, dma, Edu, enable, mapped, needsMovable, startDma } from './subject.ts';
 
 const PAGE = 4096n;
 const IOVA = 0x10_0000n;
@@ -33,8 +33,9 @@ const write = (subject: ConformanceSubject, to: bigint, count = 100) => dma(subj
 
 export function migrationCases(open: () => Promise<ConformanceSubject>): void {
   describe('migration', () => {
-    it('B.11 edu’s abilities, its state, and the arcs between states', async () => {
+    it('B.11 edu’s abilities, its state, and the arcs between states', async ({ skip }) => {
       await using subject = await open();
+      needsMovable(subject, skip);
       const migration = new Migration(subject.device);
       expect([migration.flags, migration.state]).toEqual([1, 'RUNNING']);
       const absent: MigrationStateName[] = ['ERROR', 'RUNNING_P2P', 'PRE_COPY', 'PRE_COPY_P2P'];
@@ -59,8 +60,9 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       expect(errnoFrom(() => migration.go('RUNNING'))).toBe('EINVAL');
     });
 
-    it('B.11 the stream carries registers, buffer and configuration', async () => {
+    it('B.11 the stream carries registers, buffer and configuration', async ({ skip }) => {
       await using subject = await open();
+      needsMovable(subject, skip);
       const { device } = subject;
       const migration = new Migration(device);
       enable(device);
@@ -96,8 +98,9 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       expect(bytes.every((byte) => byte === 0x5a)).toBe(true);
     });
 
-    it('B.11 a stream that was changed on the way is EINVAL, and the device is in ERROR', async () => {
+    it('B.11 a stream that was changed on the way is EINVAL, and the device is in ERROR', async ({ skip }) => {
       await using subject = await open();
+      needsMovable(subject, skip);
       const migration = new Migration(subject.device);
       const data = readAll(migration.go('STOP_COPY')!);
       data[data.length >> 1]! ^= 4;
@@ -107,8 +110,9 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       expect(migration.state).toBe('ERROR');
     });
 
-    it('B.11 a stopped device answers, and does no DMA until it runs again', async () => {
+    it('B.11 a stopped device answers, and does no DMA until it runs again', async ({ skip }) => {
       await using subject = await open();
+      needsMovable(subject, skip);
       const { device } = subject;
       const migration = new Migration(device);
       enable(device);
@@ -128,8 +132,9 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
   });
 
   describe('writes of the device', () => {
-    it('B.11 DMA_LOGGING_START and its errnos', async () => {
+    it('B.11 DMA_LOGGING_START and its errnos', async ({ skip }) => {
       await using subject = await open();
+      needsMovable(subject, skip);
       const migration = new Migration(subject.device);
       const start = (pageSize: bigint, ...ranges: readonly (readonly [bigint, bigint])[]) =>
         errnoFrom(() =>
@@ -156,8 +161,9 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       expect(migration.startLogging([{ iova: 0n, length: 2n ** 30n }], 2n ** 21n)).toBe(PAGE);
     });
 
-    it('B.11 DMA_LOGGING_REPORT and its errnos', async () => {
+    it('B.11 DMA_LOGGING_REPORT and its errnos', async ({ skip }) => {
       await using subject = await open();
+      needsMovable(subject, skip);
       const migration = new Migration(subject.device);
       const report = (iova: bigint, length: bigint, pageSize = PAGE, bytes = 8) =>
         errnoFrom(() => migration.report(iova, length, new Uint8Array(bytes), pageSize));
@@ -175,6 +181,7 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       it(`B.11 DMA_LOGGING: pages are reported once, in memory that is ${shared ? 'shared' : 'reached by messages'}`, async ({ skip }) => {
         await using subject = await open();
         if (!shared && subject.ownMemoryOnly === true) skip('its DMA reaches memory of this process only');
+        needsMovable(subject, skip);
         const { device } = subject;
         const migration = new Migration(device);
         enable(device);
@@ -211,6 +218,7 @@ export function migrationCases(open: () => Promise<ConformanceSubject>): void {
       const { device } = subject;
       const { dirty } = device.dma;
       if (dirty === undefined) skip('an address space keeps no log: a domain of an iommufd does');
+      if (subject.fixed === true) skip('an IOMMU without a log of its own reports every page that is mapped');
       enable(device);
       using first = device.dma.allocate(16 * 4096);
       using second = device.dma.allocate(16 * 4096);

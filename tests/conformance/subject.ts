@@ -26,6 +26,11 @@ export interface ConformanceSubject extends AsyncDisposable {
   readonly remote?: boolean;
   /** Its DMA reaches memory of this process, and none that answers by messages. */
   readonly ownMemoryOnly?: boolean;
+  /**
+   * The device cannot be moved and keeps no log of its writes, and its IOMMU keeps none either: as
+   * the edu of QEMU behind its IOMMU, in a guest.
+   */
+  readonly fixed?: boolean;
   /** A sink and source that this device takes. */
   eventfd(): ConformanceEventFd;
   /**
@@ -64,6 +69,11 @@ export const shapeOf = ({ virtual }: ConformanceSubject) => (virtual === true ? 
 /** For cases of INTx. */
 export function needsIntx({ virtual }: ConformanceSubject, skip: (why: string) => never): void {
   if (virtual === true) skip('a virtual function has no INTx');
+}
+
+/** For cases of a device that can be moved. */
+export function needsMovable({ fixed }: ConformanceSubject, skip: (why: string) => never): void {
+  if (fixed === true) skip('the device cannot be moved and keeps no log of its writes');
 }
 
 export const StatusInterrupt = 0x80;

@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
 import type { Machine } from '../../src/engine/machine/machine.ts';
 import { BundleFolder } from '../conformance/standalone/bundle.ts';
-import { type CaseResult, caseResults } from '../conformance/standalone/results.ts';
+import { caseResults } from '../conformance/standalone/results.ts';
 import { runWith } from '../exec/programs.ts';
 
 /** Programs of `vfio exec` see /sys of their machine where users may have a user namespace. */
@@ -22,15 +22,17 @@ export class ProgramCases implements Disposable {
    *
    * @param machine ends with the program
    * @param least cases that there are at least
+   * @returns the program's output; null where it cannot run
    */
   async declare(
     name: string,
     entry: string,
     subject: { readonly machine: () => Machine; readonly environment?: Readonly<Record<string, string>>; readonly least: number },
-  ): Promise<void> {
-    if (!programsSeeSysfs) return;
+  ): Promise<string | null> {
+    if (!programsSeeSysfs) return null;
     const program = await this.#folder.add(entry, `${name.replace(/\W+/g, '-')}.mjs`);
-    const results = await run(program, subject.machine(), subject.environment ?? {});
+    const output = await run(program, subject.machine(), subject.environment ?? {});
+    const results = caseResults(output);
     describe(name, () => {
       it('runs every case', () => expect(results.length).toBeGreaterThanOrEqual(subject.least));
       for (const { title, outcome, why = '' } of results) {
@@ -40,6 +42,13 @@ export class ProgramCases implements Disposable {
         });
       }
     });
+    return output;
+  }
+
+  /** The output of the program `entry` on this computer as it is. */
+  async output(entry: string): Promise<string> {
+    const { stdout } = spawnSync(process.execPath, [await this.#folder.add(entry)], { encoding: 'utf8', maxBuffer: 2 ** 28 });
+    return stdout;
   }
 
   [Symbol.dispose](): void {
@@ -47,8 +56,8 @@ export class ProgramCases implements Disposable {
   }
 }
 
-async function run(program: string, machine: Machine, environment: Readonly<Record<string, string>>): Promise<CaseResult[]> {
+async function run(program: string, machine: Machine, environment: Readonly<Record<string, string>>): Promise<string> {
   using _machine = machine;
   const { lines } = await runWith({ environment: { ...process.env, ...environment } }, machine, process.execPath, program);
-  return caseResults(lines.join('\n'));
+  return lines.join('\n');
 }

@@ -1,7 +1,7 @@
 /** Bundles of conformance cases that run with nothing but Node, and the package's addon. */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { build } from 'esbuild';
 
 const root = join(import.meta.dirname, '../../..');
@@ -50,7 +50,7 @@ export class BundleFolder implements Disposable {
   }
 
   /** Bundles `entry`. Returns the path of the bundle. */
-  async add(entry: string, name = 'cases.mjs'): Promise<string> {
+  async add(entry: string, name = `${basename(entry, '.ts')}.mjs`): Promise<string> {
     const file = join(this.path, name);
     await bundle(entry, file);
     return file;
