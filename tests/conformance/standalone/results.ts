@@ -17,7 +17,7 @@ export function caseResults(output: string): CaseResult[] {
 }
 
 /**
- * What a bundle of cases printed, against answers of the engine. Cases that were skipped are left
+ * The differences of a bundle's output from answers of the engine. Cases that were skipped are left
  * out.
  */
 export function comparedWith(engine: AnswersOfCases, output: string): Difference[] {
