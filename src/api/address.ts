@@ -1,6 +1,6 @@
 /**
  * Addresses of devices as people write them: `sim:edu`, `sim:./my-device.ts`, `unix:/path.sock`,
- * `0000:03:00.0`.
+ * `0000:03:00.0`, `mdev:UUID`, `lent:/path.sock`.
  */
 import { resolve } from 'node:path';
 import { VfioError } from '../base/errno.ts';
@@ -13,7 +13,14 @@ export type Address =
   | { readonly kind: 'file'; readonly path: string; readonly options: AddressOptions }
   /** A vfio-user server. */
   | { readonly kind: 'socket'; readonly path: string }
-  | { readonly kind: 'pci'; readonly bdf: string };
+  /** A PCI device of this computer. */
+  | { readonly kind: 'pci'; readonly bdf: string }
+  /** A mediated device of this computer. */
+  | { readonly kind: 'mdev'; readonly uuid: string }
+  /** A device of this computer that a broker opens (`vfio lend`). */
+  | { readonly kind: 'lent'; readonly path: string };
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** Options of models whose value names a file. */
 const fileOptions = /^(image|vfImage)=(.+)$/s;
@@ -38,6 +45,12 @@ export function parseAddress(text: string): Address {
     const pairs = what.length === name.length ? [] : what.slice(name.length + 1).split(',');
     const options = parseOptions(pairs);
     return file ? { kind: 'file', path: name, options } : { kind: 'model', name, options };
+  }
+  if (text.startsWith('lent:') && text.length > 5) return { kind: 'lent', path: text.slice(5) };
+  if (text.startsWith('mdev:')) {
+    const uuid = text.slice(5).toLowerCase();
+    if (UUID.test(uuid)) return { kind: 'mdev', uuid };
+    throw new VfioError('EINVAL', `${JSON.stringify(text.slice(0, 80))} names no mediated device; write its UUID behind 'mdev:'`);
   }
   try {
     return { kind: 'pci', bdf: parseBdf(text) };
@@ -64,7 +77,7 @@ export function namesFile(name: string): boolean {
 }
 
 export function looksLikeFile(address: string): boolean {
-  return address === '-' || (!/^(sim|unix):/.test(address) && /[/]|\.(txt|hex|lspci)$/.test(address));
+  return address === '-' || (!/^(sim|unix|mdev|lent):/.test(address) && /[/]|\.(txt|hex|lspci)$/.test(address));
 }
 
 /**

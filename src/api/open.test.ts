@@ -37,7 +37,9 @@ it('reads addresses as people write them', () => {
   expect(parseAddress('sim:/tmp/a,b.ts')).toEqual({ kind: 'file', path: '/tmp/a,b.ts', options: {} });
   expect(parseAddress('unix:/run/a.sock')).toEqual({ kind: 'socket', path: '/run/a.sock' });
   expect(parseAddress('03:00.0')).toEqual({ kind: 'pci', bdf: '0000:03:00.0' });
-  for (const bad of ['', 'sim:', 'edu', 'tcp:1', '0000:03:00.9', 'sim:edu,=1']) {
+  expect(parseAddress('mdev:83B8F4F2-509F-382F-3C1E-E6BFE0FA1001')).toEqual({ kind: 'mdev', uuid: '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001' });
+  expect(parseAddress('lent:/run/a.sock')).toEqual({ kind: 'lent', path: '/run/a.sock' });
+  for (const bad of ['', 'sim:', 'edu', 'tcp:1', '0000:03:00.9', 'sim:edu,=1', 'mdev:7']) {
     expect(() => parseAddress(bad)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
   }
 });
@@ -50,7 +52,8 @@ it('opens a model by name, through group, container and IOMMU', async () => {
 });
 
 it('names the address that it cannot open, and the forms that it can', async () => {
-  await expect(open('0000:03:00.0')).rejects.toMatchObject({ code: 'EOPNOTSUPP', fix: expect.stringContaining('sim:edu') });
+  await expect(open('ffff:1f:1f.7')).rejects.toMatchObject({ code: 'ENODEV', fix: expect.stringContaining('vfio ls') });
+  await expect(open('lent:/run/a.sock')).rejects.toMatchObject({ code: 'ENOENT', fix: expect.stringContaining('vfio lend') });
   await expect(open('unix:/run/a.sock')).rejects.toMatchObject({ code: 'ENOENT', fix: expect.stringContaining('vfio serve') });
   await expect(open('sim:toString')).rejects.toMatchObject({ code: 'ENOENT', fix: expect.stringContaining('Models are edu') });
   await expect(open('sim:edu,speed=5')).rejects.toMatchObject({ code: 'EINVAL', message: "edu has no option 'speed'" });

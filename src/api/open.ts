@@ -29,6 +29,16 @@ export interface OpenOptions {
   /** For a server: see `VfioUserOptions.spin`. Default: true. */
   readonly spin?: boolean;
   /**
+   * For a device of this computer: by its group and a container, or by its own file and an iommufd.
+   * Default: its own file where the kernel has it, and this user may open it.
+   */
+  readonly via?: 'group' | 'cdev' | undefined;
+  /**
+   * For a device of this computer: open it also without an IOMMU. It can write anywhere in memory
+   * then, and so can a fault of its driver. Default: false.
+   */
+  readonly unsafeNoIommu?: boolean | undefined;
+  /**
    * The clock of timeouts, and of the model for `sim:` addresses. Default: that of `events`, or the
    * machine's.
    */
@@ -60,12 +70,16 @@ export interface OpenOptions {
  * - A model itself, `open(edu())`, gets such a machine as well. `open` takes over the resources of
  *   the model.
  * - `unix:/path.sock`: a device behind the socket of a vfio-user server, `vfio serve` or any other.
+ * - `0000:03:00.0`: a PCI device of this computer that is bound to vfio-pci (docs/hardware.md), and
+ *   `mdev:UUID`, a mediated one.
+ * - `lent:/path.sock`: such a device that a broker opens for this process (`vfio lend`).
  *
  * @throws VfioError EINVAL for a text that is not an address; ENOENT when there is no such model,
  *   file or socket; ECONNREFUSED when no server listens at the socket; ENXIO, EOPNOTSUPP for
  *   `adopt` where no device waits; EACCES for a VF token that is missing or wrong, EINVAL for one
- *   that is of no use; ENXIO when `match` names another device; EOPNOTSUPP for addresses that
- *   cannot be opened yet
+ *   that is of no use; ENXIO when `match` names another device. For a device of this computer:
+ *   ENODEV, EBUSY, EOPNOTSUPP when it is not there or not VFIO's; EACCES, EBUSY, ENOENT for its
+ *   files; EPERM for a group that is not viable, and for a device without an IOMMU
  */
 export function open(address: string, options?: OpenOptions): Promise<DriverDevice>;
 export function open<M extends DeviceModel>(model: M, options?: OpenOptions): Promise<DriverDevice<ReturnType<M['create']>>>;
@@ -99,9 +113,11 @@ export async function open(address: string | DeviceModel, given: OpenOptions = {
       return DriverDevice.attach(device, { ...forDriver(options), adopted: device.adopted });
     }
     case 'pci':
-      throw new VfioError('EOPNOTSUPP', `hardware (${parsed.bdf}, through /dev/vfio) cannot be opened yet`, {
-        fix: "Models can: 'sim:edu', 'sim:./my-device.ts' for a model in a file, 'unix:PATH' for one behind a socket.",
-      });
+    case 'mdev':
+    case 'lent': {
+      const { openHardware } = await import('./hardware.ts');
+      return DriverDevice.attach(openHardware(parsed, options), forDriver(options));
+    }
   }
 }
 

@@ -14,6 +14,7 @@ import { exec } from './commands/exec.ts';
 import { explain } from './commands/explain.ts';
 import { explainWrite } from './commands/explain-write.ts';
 import { grant } from './commands/grant.ts';
+import { lend } from './commands/lend.ts';
 import { linux } from './commands/linux.ts';
 import { ls } from './commands/ls.ts';
 import { migrate } from './commands/migrate.ts';
@@ -34,7 +35,7 @@ export interface CommandGroup {
 const listed: readonly CommandGroup[] = [
   { title: 'To begin with', commands: [demo, newProject] },
   { title: 'Devices at work', commands: [serve, run, exec, linux, nvme, migrate, trace, events] },
-  { title: 'This computer', commands: [ls, doctor, bind, restore, grant] },
+  { title: 'This computer', commands: [ls, doctor, bind, restore, grant, lend] },
   { title: 'Machines', commands: [show, explain, admin] },
   { title: 'Config spaces', commands: [config, explainWrite] },
 ];
@@ -64,7 +65,9 @@ export const addressForms: readonly (readonly [string, string])[] = [
   ['sim:edu | sim:nvme,size=1G', 'a software device of the package'],
   ['sim:./my-device.ts,option=value', 'a software device in a file of yours'],
   ['unix:/path.sock', 'a device that a vfio-user server has'],
-  ['0000:03:00.0 | 03:00.0', 'a PCI function: of --machine FILE, or of this computer where a command only reads'],
+  ['0000:03:00.0 | 03:00.0', 'a PCI device of this computer, or of --machine FILE'],
+  ['mdev:UUID', 'a mediated device of this computer'],
+  ['lent:/path.sock', 'a device of this computer that vfio lend has opened'],
 ];
 
 /** Exit statuses, each with its meaning. */

@@ -120,7 +120,7 @@ export class KernelDevice implements Device {
    *   it has a driver of Linux's own; EACCES, EBUSY, EPERM and others with the reason and the
    *   remedy
    */
-  static open(address: Exclude<KernelAddress, { kind: 'lent' }>, options: KernelDeviceOptions = {}): KernelDevice {
+  static open(address: KernelAddress, options: KernelDeviceOptions = {}): KernelDevice {
     const { with: other, log, events, ...rest } = options;
     const space = other === undefined ? {} : { space: other.#opened.space.shared };
     const name = address.kind === 'pci' ? address.bdf : address.uuid;

@@ -53,15 +53,20 @@ export class KernelIoas implements DmaBackend {
   /** The number of the address space. */
   readonly id: number;
   /** Domains of this process that keep a log. */
-  readonly #hwpts: number[] = [];
+  readonly hwpts: number[];
   #dirty: IoasDirty | null = null;
   readonly #map = sized(IommuIoasMap.structSize);
 
-  /** @param id of an address space of `file`, which this object takes over */
-  constructor(file: KernelFile, id: number) {
+  /**
+   * @param id of an address space of `file`, which this object takes over
+   * @param hwpts domains that keep a log, of a device that another process has attached
+   */
+  constructor(file: KernelFile, id: number, hwpts: readonly number[] = []) {
     this.file = file;
     this.path = file.path;
     this.id = id;
+    this.hwpts = [...hwpts];
+    if (hwpts.length > 0) this.#dirty = new IoasDirty(this, this.hwpts);
   }
 
   /**
@@ -108,14 +113,14 @@ export class KernelIoas implements DmaBackend {
       return;
     }
     // Devices below one IOMMU share a domain.
-    if (this.#hwpts.some((hwpt) => attachRequest(device, hwpt) === 0)) return;
+    if (this.hwpts.some((hwpt) => attachRequest(device, hwpt) === 0)) return;
     const { bytes, view } = sized(IommuHwptAlloc.structSize);
     IommuHwptAlloc.encode(view, 0, { flags: IommuHwptAllocFlags.DIRTY_TRACKING, dev_id: deviceId, pt_id: this.id });
     callKernel(this.file, IommufdCall.HWPT_ALLOC, bytes, on);
     const hwpt = IommuHwptAlloc.out_hwpt_id.get(view, 0);
     this.#attachTo(device, hwpt, on);
-    this.#hwpts.push(hwpt);
-    this.#dirty ??= new IoasDirty(this, this.#hwpts);
+    this.hwpts.push(hwpt);
+    this.#dirty ??= new IoasDirty(this, this.hwpts);
     this.#dirty.joined(hwpt);
   }
 

@@ -25,7 +25,7 @@ export function computerRoots(): KernelRoots {
  *   without an IOMMU unless that is allowed; EACCES, EINVAL for a VF token; EINVAL for devices that
  *   cannot share an IOMMU
  */
-export function openKernelDevice(address: Exclude<KernelAddress, { kind: 'lent' }>, options: KernelOptions): OpenedFile {
+export function openKernelDevice(address: KernelAddress, options: KernelOptions): OpenedFile {
   const roots = options.roots ?? computerRoots();
   const name = address.kind === 'pci' ? address.bdf : address.uuid;
   const location = findDevice(name, address.kind, roots);

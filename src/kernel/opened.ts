@@ -18,9 +18,7 @@ export type OpenedVia = 'group' | 'cdev' | 'noiommu-group' | 'noiommu-cdev';
 export type KernelAddress =
   | { readonly kind: 'pci'; readonly bdf: string }
   /** A mediated device, by the UUID that it was created with. */
-  | { readonly kind: 'mdev'; readonly uuid: string }
-  /** A device that another process has opened and lends at a socket (`vfio lend`). */
-  | { readonly kind: 'lent'; readonly path: string };
+  | { readonly kind: 'mdev'; readonly uuid: string };
 
 /** How a device of the kernel is opened. */
 export interface KernelOptions {

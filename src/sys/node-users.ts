@@ -1,5 +1,7 @@
 /** Nodes of /dev: whose they are, and which processes have them open. */
-import { accessSync, constants, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { accessSync, chownSync, constants, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { VfioError } from '../base/errno.ts';
+import { fromNode } from './system-error.ts';
 import { commandOf } from './task-status.ts';
 
 /** Whether there is a node at `path`, and this user may read and write it. */
@@ -60,4 +62,27 @@ function target(pid: string, fd: string): string | null {
   } catch {
     return null;
   }
+}
+
+/**
+ * Give a file to a user.
+ *
+ * @param user a name of /etc/passwd, or a number
+ * @throws VfioError ENOENT for a user who does not exist; EPERM unless this user is root
+ */
+export function giveFile(path: string, user: string): void {
+  const uid = /^\d+$/.test(user) ? Number(user) : uidOf(user);
+  if (uid === null) throw new VfioError('ENOENT', `there is no user ${user} in /etc/passwd`);
+  try {
+    chownSync(path, uid, statSync(path).gid);
+  } catch (cause) {
+    throw fromNode(cause, `giving ${path} to user ${user}`);
+  }
+}
+
+function uidOf(user: string): number | null {
+  const line = readFileSync('/etc/passwd', 'latin1')
+    .split('\n')
+    .find((each) => each.startsWith(`${user}:`));
+  return line === undefined ? null : Number(line.split(':')[2]);
 }

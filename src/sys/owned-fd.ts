@@ -70,6 +70,18 @@ export class OwnedFd implements Disposable {
   }
 
   /**
+   * As `move`, for a descriptor of a peer that this process trusts: closing it may wait for the
+   * peer.
+   *
+   * @throws VfioError EBADF once closed
+   */
+  trust(): OwnedFd {
+    const moved = this.move();
+    moved.#foreign = false;
+    return moved;
+  }
+
+  /**
    * The number, for a call that closes it: from now on the caller closes it.
    * @throws VfioError EBADF once closed
    */

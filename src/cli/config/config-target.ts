@@ -102,6 +102,11 @@ export async function configTargets(address: string, options: ConfigTargetOption
       return [ofThisComputer(parsed.bdf, options.sysfs)];
     case 'socket':
       return [ofServer(parsed.path, options.token)];
+    case 'mdev':
+    case 'lent':
+      throw new VfioError('EINVAL', `the configuration of ${address} is known to the driver that opens it only`, {
+        fix: 'Give the address of a PCI device of this computer, such as 0000:03:00.0.',
+      });
   }
 }
 

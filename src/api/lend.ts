@@ -1,0 +1,123 @@
+/**
+ * A broker of devices: it opens a device of this computer for each process that asks at a socket,
+ * and gives the open files away. So a worker drives hardware without the right to open it.
+ *
+ * The broker keeps no file of a device that it has lent. When the worker ends, in whichever way,
+ * the kernel closes the device: it takes bus mastering and interrupts away, resets the device where
+ * it can, and then unmaps its memory. When the broker ends, workers go on.
+ */
+import { Cleanup } from '../base/cleanup.ts';
+import { VfioError } from '../base/errno.ts';
+import type { Logger } from '../base/log.ts';
+import { type EventStream, streamOf } from '../events/stream.ts';
+import { sendOpened, sendRefusal } from '../kernel/lent-files.ts';
+import { openKernelDevice } from '../kernel/open-kernel-device.ts';
+import { END_OF_STREAM } from '../sys/byte-stream.ts';
+import { giveFile } from '../sys/node-users.ts';
+import { commandOf } from '../sys/task-status.ts';
+import { UnixListener } from '../sys/unix-listener.ts';
+import type { UnixSocket } from '../sys/unix-socket.ts';
+import { parseAddress } from './address.ts';
+import { stderrLogger } from './simulation.ts';
+
+/** How a device is opened for those who ask, and who may ask. */
+export interface LendOptions {
+  /** The path of the socket. The socket gets mode 0600. */
+  readonly path: string;
+  /** The user who may ask, by name or number, and who gets the socket. Default: this user. */
+  readonly user?: string | undefined;
+  /** See `OpenOptions.via`. */
+  readonly via?: 'group' | 'cdev' | undefined;
+  /** See `OpenOptions.unsafeNoIommu`. Default: false. */
+  readonly unsafeNoIommu?: boolean | undefined;
+  /** VF token, a UUID. The workers do not get it. */
+  readonly token?: string | undefined;
+  /** Receives a line for each process that gets the device, and gives it back. Default: stderr. */
+  readonly log?: Logger;
+  /** The stream to which the opens are reported. Default: none. */
+  readonly events?: EventStream;
+}
+
+/** A device that is lent at a socket, until it is disposed. Workers go on then. */
+export interface Lender extends Disposable {
+  readonly path: string;
+  /** The process that has the device now; null for none. */
+  readonly worker: number | null;
+}
+
+/**
+ * Lend a device of this computer. Only one process has it at a time.
+ *
+ * @param address `0000:03:00.0`, or `mdev:UUID`
+ * @throws VfioError EINVAL for an address that is no device of this computer; EADDRINUSE, EACCES,
+ *   ENOENT for the path of the socket; EPERM when it cannot be given to `user`
+ */
+export function lend(address: string, options: LendOptions): Lender {
+  const parsed = parseAddress(address);
+  if (parsed.kind !== 'pci' && parsed.kind !== 'mdev') {
+    throw new VfioError('EINVAL', `${address} is no device of this computer, which alone can be lent`, {
+      fix: 'Give the address of a PCI device, such as 0000:03:00.0. A model is served: vfio serve.',
+    });
+  }
+  const name = parsed.kind === 'pci' ? parsed.bdf : parsed.uuid;
+  const { path, user, via, unsafeNoIommu, token, log = stderrLogger } = options;
+  using undo = new Cleanup();
+  const stream = options.events ?? undo.use(streamOf(undefined, { log }));
+  const source = undo.use(stream.source(name));
+  const listener = undo.use(UnixListener.listen(path));
+  if (user !== undefined) giveFile(path, user);
+  const workers = new Map<UnixSocket, number>();
+  undo.defer(() => {
+    for (const socket of workers.keys()) socket[Symbol.dispose]();
+  });
+
+  const answer = (socket: UnixSocket): void => {
+    const { pid } = socket.peer;
+    using refused = new Cleanup();
+    refused.use(socket);
+    try {
+      const [other] = workers.values();
+      if (other !== undefined) {
+        throw new VfioError('EBUSY', `${name} is lent to process ${other} (${commandOf(other)})`, { fix: 'End that program first.' });
+      }
+      using opened = openKernelDevice(parsed, { source, via, unsafeNoIommu, token });
+      sendOpened(opened, socket);
+      log.log('info', `${name}: process ${pid} (${commandOf(pid)}) has it, by ${opened.via}`);
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+      log.log('warn', `${name}: process ${pid} (${commandOf(pid)}) does not get it: ${error.message}`);
+      if (error.code !== 'EPIPE' && error.code !== 'ECONNRESET') sendRefusal(error, socket);
+      return;
+    }
+    refused.move();
+    workers.set(socket, pid);
+    watch(socket, () => {
+      workers.delete(socket);
+      socket[Symbol.dispose]();
+      log.log('info', `${name}: process ${pid} has given it back`);
+    });
+  };
+  undo.use(listener.onConnection(answer));
+  const owns = undo.move();
+  return {
+    path,
+    get worker() {
+      return workers.values().next().value ?? null;
+    },
+    [Symbol.dispose]: () => owns[Symbol.dispose](),
+  };
+}
+
+/** The worker keeps its end of the connection for as long as it has the device. */
+function watch(socket: UnixSocket, ended: () => void): void {
+  const scratch = new Uint8Array(64);
+  socket.listen(() => {
+    try {
+      if (socket.receive(scratch, 0, scratch.length, []) !== END_OF_STREAM) return false;
+    } catch (error) {
+      if (!(error instanceof VfioError)) throw error;
+    }
+    ended();
+    return false;
+  });
+}
