@@ -13,7 +13,7 @@ import type { RegisterAccess } from '../base/register-access.ts';
 import type { DmaBuf, DmaBufRequest, DmaLogging, LowPower, MigrationControl, SleepNotice } from './device-features.ts';
 import type { EventFlow, EventKind, EventOf, EventOptions, EventPort } from './event.ts';
 import type { InterruptSink, InterruptSource } from './interrupt-sink.ts';
-import type { Access, DirectMemory, Memory } from './memory.ts';
+import type { Access, DirectMemory, Memory, RemoteMemory } from './memory.ts';
 
 export type {
   DmaBuf,
@@ -130,6 +130,14 @@ export interface RegionMapping extends RegisterAccess, Disposable {
    * registers that trap.
    */
   readonly memory: MappingMemory | null;
+  /**
+   * The mapped bytes as memory for the DMA of other devices (peer-to-peer): `dma.space.map` of a
+   * device of the same kernel takes it. It stays after the mapping is disposed, while a device has
+   * it mapped. Absent where devices reach `memory` or nothing.
+   *
+   * @throws VfioError EFAULT once the mapping is disposed
+   */
+  readonly peer?: RemoteMemory | undefined;
 }
 
 /** The memory behind a mapping of a region. */

@@ -5,6 +5,7 @@
 import type { IovaRange } from '../abi/device.ts';
 import type { Access } from '../abi/memory.ts';
 import type { VfioError } from '../base/errno.ts';
+import type { KernelFile } from '../sys/kernel-file.ts';
 
 /** The abilities of the IOMMU above the devices. */
 export interface DmaAbilities {
@@ -32,6 +33,14 @@ export interface DmaBackend extends Disposable {
    * @returns 0, or -errno
    */
   map(iova: bigint, address: bigint, size: bigint, access: Access): number;
+  /**
+   * Map bytes of a dma-buf. Absent where the bytes of a BAR are mapped by their address.
+   *
+   * @param start in the dma-buf
+   * @param on the subject of an error
+   * @throws VfioError of the kernel
+   */
+  mapBuffer?(buffer: KernelFile, request: { iova: bigint; start: bigint; size: bigint; access: Access }, on: string): void;
   /** Unmap whole mappings, of which there is one at least. @throws VfioError of the kernel */
   unmap(iova: bigint, size: bigint): bigint;
   /** Null: the kernel has no such request. @throws VfioError of the kernel */

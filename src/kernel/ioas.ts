@@ -13,6 +13,7 @@ import {
   IommuIoasAlloc,
   IommuIoasIovaRanges,
   IommuIoasMap,
+  IommuIoasMapFile,
   IommuIoasNoiommuGetPa,
   IommuIoasUnmap,
   IommuIovaRange,
@@ -165,6 +166,18 @@ export class KernelIoas implements DmaBackend {
     const { bytes, view } = this.#map;
     IommuIoasMap.encode(view, 0, { flags: mapFlags(access), ioas_id: this.id, user_va: address, length: size, iova });
     return this.file.ioctl(IommufdCall.IOAS_MAP.request, bytes);
+  }
+
+  /** @see linux/drivers/iommu/iommufd/ioas.c, iommufd_ioas_map_file() */
+  mapBuffer(
+    buffer: KernelFile,
+    { iova, start, size, access }: { iova: bigint; start: bigint; size: bigint; access: Access },
+    on: string,
+  ): void {
+    const { bytes, view } = sized(IommuIoasMapFile.structSize);
+    const fd = viewOf(descriptorBytes([buffer.fd])).getInt32(0, true);
+    IommuIoasMapFile.encode(view, 0, { size: bytes.length, flags: mapFlags(access), ioas_id: this.id, fd, start, length: size, iova });
+    callKernel(this.file, IommufdCall.IOAS_MAP_FILE, bytes, on);
   }
 
   mapFailure(result: number, what: string, fix?: string): VfioError {

@@ -11,6 +11,7 @@ import type { CheckedMap } from '../device/dma-requests.ts';
 import { checkDirtyRange, checkFree, checkMap, checkMemory, checkNotCut, checkUnmap, type MapRequest } from '../device/dma-requests.ts';
 import { type MappingPages, MappingTable } from '../device/mapping-table.ts';
 import { addressOf } from '../sys/kernel-file.ts';
+import { BarMemory } from './bar-memory.ts';
 import type { DmaAbilities, DmaBackend } from './dma-backend.ts';
 import { MappingLimits, type Warn } from './limits.ts';
 
@@ -96,6 +97,11 @@ export class KernelSpace implements Disposable {
     checkRanges(what, checked, this.ranges);
     checkMemory(checked);
     const { memory, first, last, offset, access } = checked;
+    if (memory instanceof BarMemory) {
+      this.#mapBar(device, checked, memory);
+      this.#mappings.add(first, last, memory, offset, access);
+      return;
+    }
     if (memory.kind !== 'direct') {
       throw new VfioError('EOPNOTSUPP', `${what}: the kernel maps memory of this process; this memory answers by messages`, {
         fix: 'Use memory of dma.alloc(), or of dma.space.allocate().',
@@ -104,6 +110,19 @@ export class KernelSpace implements Disposable {
     this.#limits.before(checked.bytes, this.#entries, warn);
     this.#mapWindows(device, checked, memory);
     this.#mappings.add(first, last, memory, offset, access);
+  }
+
+  /** A BAR is one mapping of the kernel, and no memory that is locked. */
+  #mapBar(device: string, { iova, offset, bytes, access }: CheckedMap, bar: BarMemory): void {
+    const { backend } = this;
+    const on = `${device}: ${hex(bytes)} bytes of a BAR at ${hex(iova)}`;
+    const [start, size] = [BigInt(offset), BigInt(bytes)];
+    if (backend.mapBuffer !== undefined) backend.mapBuffer(bar.buffer, { iova, start, size, access }, on);
+    else {
+      const result = backend.map(iova, bar.address + start, size, access);
+      if (result < 0) throw backend.mapFailure(result, on);
+    }
+    this.#entries++;
   }
 
   /** All windows, or none. */
@@ -164,8 +183,10 @@ export class KernelSpace implements Disposable {
 
   #forget(at: MappingPages): void {
     const bytes = Number(bytesOf(at));
-    this.#entries -= piecesOf(this.#mappings.entryAt(at.first)!.offset, bytes);
-    this.#limits.unmapped(bytes);
+    const { memory, offset } = this.#mappings.entryAt(at.first)!;
+    const isBar = memory instanceof BarMemory;
+    this.#entries -= isBar ? 1 : piecesOf(offset, bytes);
+    if (!isBar) this.#limits.unmapped(bytes);
     this.#mappings.remove(at.first);
   }
 
@@ -220,10 +241,10 @@ export class KernelSpace implements Disposable {
 
   /** The mappings of the kernel that one mapping consists of. */
   *#pieces(at: MappingPages): Generator<{ readonly iova: bigint; readonly size: bigint }> {
-    const { offset } = this.#mappings.entryAt(at.first)!;
+    const { memory, offset } = this.#mappings.entryAt(at.first)!;
     const bytes = Number(bytesOf(at));
     for (let done = 0; done < bytes; ) {
-      const size = Math.min(WINDOW_BYTES - ((offset + done) % WINDOW_BYTES), bytes - done);
+      const size = memory instanceof BarMemory ? bytes : Math.min(WINDOW_BYTES - ((offset + done) % WINDOW_BYTES), bytes - done);
       yield { iova: addressOfPage(at.first) + BigInt(done), size: BigInt(size) };
       done += size;
     }

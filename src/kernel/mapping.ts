@@ -5,12 +5,15 @@
  */
 import { BusError } from '../abi/bus-error.ts';
 import type { Width } from '../abi/device-host.ts';
+import { RegionIndex } from '../abi/vfio.ts';
 import { hex } from '../base/check.ts';
+import { VfioError } from '../base/errno.ts';
 import { regionName } from '../device/file-window.ts';
 import { MappedWindow } from '../device/mapped-window.ts';
 import { seeAccess, seeRefusedAccess } from '../events/seen-access.ts';
 import type { EventSource } from '../events/source.ts';
 import type { MappedRegisters } from '../sys/mapped-registers.ts';
+import { BarMemory } from './bar-memory.ts';
 import type { KernelPort } from './device-port.ts';
 
 export interface KernelMappingPlace {
@@ -27,6 +30,8 @@ export class KernelMapping extends MappedWindow {
   readonly #source: EventSource;
   readonly #registers: MappedRegisters;
   readonly #place: KernelMappingPlace;
+  #peer: BarMemory | null = null;
+  #released = false;
 
   /** Takes `registers` over. */
   constructor(port: KernelPort, registers: MappedRegisters, place: KernelMappingPlace) {
@@ -39,9 +44,12 @@ export class KernelMapping extends MappedWindow {
     this.#emit('map');
   }
 
-  /** Where the mapping begins in this process: other devices' DMA can be mapped to it. */
-  get address(): bigint {
-    return this.#registers.address;
+  get peer(): BarMemory | undefined {
+    const { region, offset } = this.#place;
+    if (region >= RegionIndex.ROM) return undefined;
+    if (this.#released) throw new VfioError('EFAULT', `the mapping of ${this.name} was disposed`);
+    this.#peer ??= new BarMemory(this.#registers, this.#port, { region, offset });
+    return this.#peer;
   }
 
   protected get name(): string {
@@ -168,8 +176,10 @@ export class KernelMapping extends MappedWindow {
   }
 
   protected release(): void {
+    this.#released = true;
     this.#emit('unmap');
-    this.#registers[Symbol.dispose]();
+    // Other devices may have the peer mapped still.
+    (this.#peer ?? this.#registers)[Symbol.dispose]();
     this.#port.dropped(this);
   }
 }

@@ -12,6 +12,7 @@ import type { RegionMapping } from '../../abi/device.ts';
 import type { Memory } from '../../abi/memory.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { RegisterMemory } from '../../device/register-memory.ts';
 import type { OpenFile } from '../../ioctl/file-table.ts';
 import { Prot } from '../../ioctl/posix.ts';
 import { mapOf } from '../../ioctl/system-calls.ts';
@@ -21,7 +22,6 @@ import { MemfdMemory } from '../../sys/memfd.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import type { MappedFile, MappedRegisters } from './device-memory.ts';
 import type { Call } from './injected-calls.ts';
-import { RegisterMemory } from './register-memory.ts';
 import { Tracer } from './tracer.ts';
 
 /**

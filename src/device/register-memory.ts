@@ -1,16 +1,20 @@
 /**
- * Registers that a program has mapped, as memory that devices reach: peer-to-peer DMA. A program
- * gives devices the registers by the address of its mapping, as QEMU does with the BARs of all its
- * devices.
+ * Mapped registers as memory that devices reach: peer-to-peer DMA. QEMU maps the BARs of all its
+ * devices for the DMA of all others.
  *
  * @see linux/drivers/vfio/vfio_iommu_type1.c, follow_fault_pfn()
  */
-import type { RegionMapping } from '../../abi/device.ts';
-import type { CopiedAtOnce, RemoteMemory } from '../../abi/memory.ts';
-import { Counted } from '../../base/counted.ts';
-import { VfioError } from '../../base/errno.ts';
+import type { RegisterAccess } from '../abi/device.ts';
+import type { CopiedAtOnce, RemoteMemory } from '../abi/memory.ts';
+import { Counted } from '../base/counted.ts';
+import { VfioError } from '../base/errno.ts';
 
 const WORD = 4;
+
+/** The part of a mapping that an access needs. */
+export interface MappedBytes extends Pick<RegisterAccess, 'read8' | 'read32' | 'write8' | 'write32'> {
+  readonly size: number;
+}
 
 /** Offsets count from the mapping's start. */
 export class RegisterMemory extends Counted implements RemoteMemory {
@@ -18,11 +22,11 @@ export class RegisterMemory extends Counted implements RemoteMemory {
   readonly takesAtOnce = true;
   readonly size: number;
   readonly atOnce: CopiedAtOnce;
-  readonly #mapping: RegionMapping;
+  readonly #mapping: MappedBytes;
   /** An access is under way. One that it leads to is refused: a device writes to itself. */
   #busy = false;
 
-  constructor(mapping: RegionMapping) {
+  constructor(mapping: MappedBytes) {
     super('the registers');
     this.#mapping = mapping;
     this.size = mapping.size;
