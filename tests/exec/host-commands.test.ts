@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { type HostDocumentName, hostDocuments } from '../../src/api/host-schemas.ts';
 import { loadMachine } from '../../src/api/machine.ts';
 import { functionStates } from '../../src/host/function-state.ts';
 import { persistentFiles } from '../../src/host/host-persist.ts';
@@ -93,4 +94,35 @@ it.skipIf(!possible)('the script of the rule of udev gives a bound device to vfi
     echo vfio-pci > /sys/bus/pci/devices/${bdf}/driver_override
     for i in 1 2; do sh '${folder}/rule.sh' 2>/dev/null; basename $(readlink /sys/bus/pci/devices/${bdf}/driver); done`);
   expect(lines).toEqual(['vfio-pci', 'vfio-pci']);
+});
+
+/** The document that a command prints, checked against its schema. */
+function documentOf(name: HostDocumentName, text: string): unknown {
+  const result = hostDocuments[name].safeParse(JSON.parse(text));
+  expect([name, result.error?.issues ?? []]).toEqual([name, []]);
+  return result.data;
+}
+
+it.skipIf(!possible)('documents have the forms of their schemas', async () => {
+  const commands = {
+    ls: 'vfio ls',
+    doctor: 'vfio doctor 01:00.0',
+    bind: 'vfio bind 01:00.0 --state $state',
+    grant: 'vfio grant 01:00.0 --user 0',
+    restore: 'vfio restore --all --state $state',
+  } as const;
+  const { lines } = await typed(
+    `vfio bind 01:00.0 --dry-run --json; echo ---; ${Object.values(commands)
+      .map((each) => `${each} --json`)
+      .join('; echo ---; ')}`,
+  );
+  const [dry, ...texts] = lines.join('\n').split('\n---\n');
+  expect(documentOf('bind', dry!)).toMatchObject({
+    dryRun: true,
+    changed: [],
+    commands: expect.arrayContaining([expect.stringMatching(/^echo /)]),
+  });
+  const documents = (Object.keys(commands) as HostDocumentName[]).map((name, i) => documentOf(name, texts[i]!));
+  expect(documents.length).toBe(5);
+  expect(documents[2]).toMatchObject({ changed: [{ to: 'vfio-pci' }, { to: 'vfio-pci' }] });
 });
