@@ -23,7 +23,7 @@ import { ByteOutput, type OutputEntry, type OutputOwner } from '../sys/byte-outp
 import { type Compressor, compressionOf } from '../sys/compression.ts';
 import { packageVersion } from '../sys/package-files.ts';
 import { openPrivate } from '../sys/private-file.ts';
-import { stderrLogger } from './simulation.ts';
+import { stderrLogger } from './stderr-logger.ts';
 
 /** Bytes that wait for the file. Events beyond them stay in the stream's memory. */
 const QUEUE_BYTES = 2 ** 20;

@@ -3,8 +3,9 @@ import { VfioError } from '../base/errno.ts';
 import { KernelDevice, type KernelDeviceOptions } from '../kernel/device.ts';
 import { LentFiles } from '../kernel/lent-files.ts';
 import type { Address } from './address.ts';
+import { runOpening } from './running-driver.ts';
 import { shellQuoted } from './shell-quoted.ts';
-import { stderrLogger } from './simulation.ts';
+import { stderrLogger } from './stderr-logger.ts';
 
 /** An address of a device of this computer. */
 export type HardwareAddress = Extract<Address, { readonly kind: 'pci' | 'mdev' | 'lent' }>;
@@ -14,7 +15,7 @@ export type HardwareOptions = Pick<KernelDeviceOptions, 'log' | 'events' | 'toke
 
 /** @throws VfioError as `open` says of devices of this computer */
 export function openHardware(address: HardwareAddress, options: HardwareOptions): KernelDevice {
-  const { log = stderrLogger, events, token, via, unsafeNoIommu } = options;
+  const { log = stderrLogger, events, token, via = runOpening().via, unsafeNoIommu = runOpening().unsafeNoIommu } = options;
   const seen: Pick<KernelDeviceOptions, 'log' | 'events'> = { log, events };
   if (address.kind !== 'lent') return KernelDevice.open(address, { ...seen, token, via, unsafeNoIommu });
   if (token !== undefined || via !== undefined) {

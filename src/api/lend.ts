@@ -18,7 +18,7 @@ import { commandOf } from '../sys/task-status.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import type { UnixSocket } from '../sys/unix-socket.ts';
 import { parseAddress } from './address.ts';
-import { stderrLogger } from './simulation.ts';
+import { stderrLogger } from './stderr-logger.ts';
 
 /** How a device is opened for those who ask, and who may ask. */
 export interface LendOptions {

@@ -30,7 +30,7 @@ import { Kind } from './migrate/frames.ts';
 import { Link } from './migrate/link.ts';
 import { PeerProcesses } from './peer-processes.ts';
 import { shellQuoted } from './shell-quoted.ts';
-import { stderrLogger } from './simulation.ts';
+import { stderrLogger } from './stderr-logger.ts';
 
 /** Where and how a machine is served. */
 export interface MachineServerOptions {

@@ -10,7 +10,7 @@ import type { EventStream } from '../events/stream.ts';
 import { checkModel } from '../models/kit/device-model.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { parseAddress } from './address.ts';
-import { runEvents, runSignal } from './running-driver.ts';
+import { runEvents, runOpening, runSignal } from './running-driver.ts';
 
 /** How `open` looks for a device and prepares it. */
 export interface OpenOptions {
@@ -30,14 +30,22 @@ export interface OpenOptions {
   readonly spin?: boolean;
   /**
    * For a device of this computer: by its group and a container, or by its own file and an iommufd.
-   * Default: its own file where the kernel has it, and this user may open it.
+   * Default: that of `vfio run --via`, else its own file where the kernel has it, and this user may
+   * open it.
    */
   readonly via?: 'group' | 'cdev' | undefined;
   /**
    * For a device of this computer: open it also without an IOMMU. It can write anywhere in memory
-   * then, and so can a fault of its driver. Default: false.
+   * then, and so can a fault of its driver. Default: that of `vfio run --unsafe-noiommu`, else
+   * false.
    */
   readonly unsafeNoIommu?: boolean | undefined;
+  /**
+   * Called when the computer, or the machine, asks for the device back, unless the driver listens
+   * for the event 'request' itself. The driver has to close the device soon. Default: under
+   * `vfio run` the driver is ended; else the request has no effect.
+   */
+  readonly onRequest?: (device: string) => void;
   /**
    * The clock of timeouts, and of the model for `sim:` addresses. Default: that of `events`, or the
    * machine's.
@@ -138,8 +146,10 @@ function forDriver({
   events,
   clock = events?.clock,
   signal = runSignal() ?? undefined,
-}: OpenOptions): Pick<OpenOptions, 'match' | 'clock' | 'signal'> {
+  onRequest = runOpening().onRequest,
+}: OpenOptions): Pick<OpenOptions, 'match' | 'clock' | 'signal' | 'onRequest'> {
   return {
+    ...(onRequest === undefined ? {} : { onRequest }),
     ...(signal === undefined ? {} : { signal }),
     ...(match === undefined ? {} : { match }),
     ...(clock === undefined ? {} : { clock }),

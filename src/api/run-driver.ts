@@ -3,7 +3,7 @@ import { VfioError } from '../base/errno.ts';
 import type { EventStream } from '../events/stream.ts';
 import { parseAddress } from './address.ts';
 import { importFile } from './import-file.ts';
-import { duringRun } from './running-driver.ts';
+import { duringRun, type RunOpening } from './running-driver.ts';
 import { orNever } from './unsettled.ts';
 
 /** The options that a driver's `main` gets besides the address. */
@@ -29,6 +29,7 @@ export type DriverMain = (address: string, context: DriverContext) => unknown;
  * `main` when that is a number from 0 to 255, else 0.
  *
  * @param events  the stream for devices that it opens without another one
+ * @param how  how its devices are opened, where it does not say
  * @throws VfioError EINVAL for a text that is not an address, for a file without a driver, and for
  *   a `main` that never ends; ENOENT when there is no such file; the errors of the driver
  */
@@ -37,6 +38,7 @@ export async function runDriver(
   address: string,
   context: Partial<DriverContext> = {},
   events: EventStream | null = null,
+  how: RunOpening = {},
 ): Promise<number> {
   parseAddress(address);
   const { main } = (await importFile(file)) as { main?: DriverMain };
@@ -47,7 +49,7 @@ export async function runDriver(
   }
   const { args = [], signal = new AbortController().signal, token } = context;
   const given: DriverContext = { args, signal, ...(token === undefined ? {} : { token }) };
-  const result = await duringRun(signal, events, () => orNever(Promise.resolve(main(address, given)), () => neverEnds(file)));
+  const result = await duringRun(signal, events, () => orNever(Promise.resolve(main(address, given)), () => neverEnds(file)), how);
   return typeof result === 'number' && Number.isInteger(result) && result >= 0 && result <= 255 ? result : 0;
 }
 

@@ -34,14 +34,37 @@ export function runEvents(): EventStream | null {
   return null;
 }
 
-/** Run `work` as the driver that the abort of `of` ends, and whose devices emit into `events`. */
-export async function duringRun<T>(of: AbortSignal, events: EventStream | null, work: () => Promise<T>): Promise<T> {
-  const before = [runSignal(), watched[EVENTS] ?? null] as const;
+/** How the command wants devices to be opened, where the driver does not say. */
+export interface RunOpening {
+  /** As `OpenOptions.via`. */
+  readonly via?: 'group' | 'cdev' | undefined;
+  /** As `OpenOptions.unsafeNoIommu`. */
+  readonly unsafeNoIommu?: boolean | undefined;
+  /** As `OpenOptions.onRequest`. */
+  readonly onRequest?: ((device: string) => void) | undefined;
+}
+
+const OPENING = Symbol.for('vfio-ts.running-driver-opening');
+const opening = globalThis as { [OPENING]?: RunOpening | null };
+
+/** The wishes of the command whose driver runs; none when none does. */
+export function runOpening(): RunOpening {
+  return opening[OPENING] ?? {};
+}
+
+/**
+ * Run `work` as the driver that the abort of `of` ends, and whose devices emit into `events`.
+ *
+ * @param how devices are opened
+ */
+export async function duringRun<T>(of: AbortSignal, events: EventStream | null, work: () => Promise<T>, how: RunOpening = {}): Promise<T> {
+  const before = [runSignal(), watched[EVENTS] ?? null, opening[OPENING] ?? null] as const;
   running[RUNNING] = of;
   watched[EVENTS] = events === null ? null : { version: packageVersion(), stream: events };
+  opening[OPENING] = how;
   try {
     return await work();
   } finally {
-    [running[RUNNING], watched[EVENTS]] = before;
+    [running[RUNNING], watched[EVENTS], opening[OPENING]] = before;
   }
 }

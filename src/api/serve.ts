@@ -26,8 +26,9 @@ import type { Session } from '../vfio-user/session.ts';
 import { parseAddress } from './address.ts';
 import { FunctionServer, openDoor } from './function-server.ts';
 import { PeerProcesses } from './peer-processes.ts';
-import { failedTo, loadModel, machineAround, startMachine, stderrLogger } from './simulation.ts';
+import { failedTo, loadModel, machineAround, startMachine } from './simulation.ts';
 import { makeSocketDirectory } from './socket-path.ts';
+import { stderrLogger } from './stderr-logger.ts';
 
 /**
  * Mappings of one client, in the engine's accounting (dma_entry_limit): twice Linux's number,

@@ -10,7 +10,6 @@ import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import { type Failed, ownedBy, textOf } from '../base/foreign.ts';
 import type { Logger } from '../base/log.ts';
-import { printableLines } from '../base/printable.ts';
 import type { DeviceFile } from '../engine/device/device-file.ts';
 import type { Process } from '../engine/dma/process.ts';
 import { VFIO_PCI } from '../engine/machine/binding.ts';
@@ -28,13 +27,7 @@ import type { Address, AddressOptions } from './address.ts';
 import { modelsWithImages } from './disk-image.ts';
 import { importFile } from './import-file.ts';
 import { factoryIn } from './model-file.ts';
-
-/** Prints warnings and errors on stderr: only data goes to stdout. */
-export const stderrLogger: Logger = {
-  log: (level, message) => {
-    if (level === 'warn' || level === 'error') console.error(printableLines(`${level}: ${message}`).join('\n'));
-  },
-};
+import { stderrLogger } from './stderr-logger.ts';
 
 export interface SimulationOptions {
   readonly clock?: Clock;

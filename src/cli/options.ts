@@ -1,6 +1,6 @@
 /** Options that several commands have. */
 import type { OptionSpec } from './command.ts';
-import { bdf, directory, file, machineFile } from './values.ts';
+import { bdf, directory, file, machineFile, oneOf } from './values.ts';
 
 export const machineOption: OptionSpec = {
   flags: '-m, --machine <file>',
@@ -33,3 +33,23 @@ export const stateOption: OptionSpec = {
   help: 'the file with the drivers from before. Default: /run/vfio-ts/bindings.json',
   kind: file(),
 };
+
+/** Options of commands that open devices of this computer. */
+export const hardwareOptions: readonly OptionSpec[] = [
+  {
+    flags: '--via <way>',
+    help: 'the way to hardware: its IOMMU group, or a file of its own. Default: cdev where the kernel has it',
+    kind: oneOf(['group', 'cdev']),
+  },
+  { flags: '--unsafe-noiommu', help: 'also open hardware without an IOMMU, which can overwrite any memory' },
+];
+
+export interface HardwareOptions {
+  readonly via?: 'group' | 'cdev';
+  readonly unsafeNoiommu?: boolean;
+}
+
+/** The options in the form that `open` takes. */
+export function hardwareOf({ via, unsafeNoiommu }: HardwareOptions) {
+  return { via, unsafeNoIommu: unsafeNoiommu };
+}

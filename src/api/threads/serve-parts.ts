@@ -13,7 +13,7 @@ import { type EventStream, streamOf } from '../../events/stream.ts';
 import { MachineDirectory } from '../machine-directory.ts';
 import { readMachineFile } from '../machine-file.ts';
 import { PeerProcesses } from '../peer-processes.ts';
-import { stderrLogger } from '../simulation.ts';
+import { stderrLogger } from '../stderr-logger.ts';
 import { askOnce } from './device-thread.ts';
 import type { DevicesJob, Job, MachineJob, Plan, ServedDevice, ServedSocket, ServingOptions, Survey } from './jobs.ts';
 import { startPart } from './parts.ts';

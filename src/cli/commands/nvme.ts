@@ -1,7 +1,7 @@
 import type { CommandSpec, OptionSpec } from '../command.ts';
 import { eventNote, eventOptions } from '../event-options.ts';
 import { doorbellKinds, interruptKinds, patterns } from '../nvme/patterns.ts';
-import { jsonOption, vfTokenOption } from '../options.ts';
+import { hardwareOptions, jsonOption, vfTokenOption } from '../options.ts';
 import { address, file, integer, oneOf, seconds, size } from '../values.ts';
 
 const actions = () => import('../nvme/actions.ts');
@@ -21,7 +21,7 @@ const list: CommandSpec = {
   name: 'list',
   summary: 'the namespaces of controllers, one a line',
   arguments: [{ ...controller, name: '<address...>', help: 'the controllers: sim:nvme, unix:PATH or a BDF each' }],
-  options: [jsonOption, vfTokenOption, ...eventOptions],
+  options: [jsonOption, ...hardwareOptions, vfTokenOption, ...eventOptions],
   examples: ['vfio nvme list sim:nvme,size=1G,blockSize=4096'],
   run: async () => (await actions()).listNamespaces,
 };
@@ -33,6 +33,7 @@ const id: CommandSpec = {
   options: [
     { flags: '-n, --namespace <id>', help: 'one namespace. Default: all', kind: namespace },
     jsonOption,
+    ...hardwareOptions,
     vfTokenOption,
     ...eventOptions,
   ],
@@ -44,7 +45,7 @@ const smart: CommandSpec = {
   name: 'smart',
   summary: 'the health of a controller (SMART log), with units',
   arguments: [controller],
-  options: [jsonOption, vfTokenOption, ...eventOptions],
+  options: [jsonOption, ...hardwareOptions, vfTokenOption, ...eventOptions],
   notes: ['Exit status 3: the controller reports a critical warning.'],
   examples: ['vfio nvme smart sim:nvme'],
   run: async () => (await actions()).printSmart,
@@ -59,6 +60,7 @@ const read: CommandSpec = {
     countOption('to the end of the namespace'),
     namespaceOption,
     { flags: '-o, --output <file>', help: 'the file to write; - is standard output', kind: file(), default: '-' },
+    ...hardwareOptions,
     vfTokenOption,
     ...eventOptions,
   ],
@@ -78,6 +80,7 @@ const write: CommandSpec = {
     { flags: '--fua', help: 'every command is on the medium before it counts as done (Force Unit Access)' },
     { flags: '--verify', help: 'read back what was written, and compare' },
     { flags: '--pad', help: 'fill the last block with zeroes when the input ends within one, which is an error otherwise' },
+    ...hardwareOptions,
     vfTokenOption,
     ...eventOptions,
   ],
@@ -106,6 +109,7 @@ const bench: CommandSpec = {
       help: 'allow loads that write (randwrite, write, randrw): they destroy the data in the namespace',
     },
     jsonOption,
+    ...hardwareOptions,
     vfTokenOption,
     ...eventOptions,
   ],
@@ -131,5 +135,6 @@ export const nvme: CommandSpec = {
     'vfio serve nvme --image disk.img --size 1G --socket-path /tmp/disk.sock &',
     'vfio nvme write unix:/tmp/disk.sock --input system.img --verify',
     'vfio nvme bench unix:/tmp/disk.sock --depth 32',
+    'vfio nvme id 0000:03:00.0',
   ],
 };

@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { isatty } from 'node:tty';
 import type { EventKind } from '../../abi/event.ts';
 import { eventFormatOf, writeEvents } from '../../api/event-file.ts';
-import { stderrLogger } from '../../api/simulation.ts';
+import { stderrLogger } from '../../api/stderr-logger.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Logger } from '../../base/log.ts';

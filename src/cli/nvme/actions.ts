@@ -2,13 +2,14 @@
 import type { CommandContext } from '../command.ts';
 import type { EventsOptions } from '../event-options.ts';
 import { Exit } from '../exit-codes.ts';
-import { interruptible } from '../interruptible.ts';
+import { type GiveBack, interruptible } from '../interruptible.ts';
+import { type HardwareOptions, hardwareOf } from '../options.ts';
 import { json, type Terminal } from '../terminal.ts';
 import { tokenOf, type VfTokenOptions } from '../vf-token-file.ts';
 import type { NvmeAccess } from './open-nvme.ts';
 import { type Doorbells, destroys, type Interrupts, type Pattern } from './patterns.ts';
 
-type AccessOptions = VfTokenOptions & EventsOptions;
+type AccessOptions = VfTokenOptions & EventsOptions & HardwareOptions;
 
 /**
  * The token of a command line, and the stream of its files of events. Dispose it when the device is
@@ -18,7 +19,13 @@ async function accessOf(options: AccessOptions, terminal: Terminal, stdoutHas?: 
   const { watchedStream } = await import('../events/event-files.ts');
   const token = tokenOf(options, terminal);
   const watched = watchedStream(options, terminal, { stdoutHas });
-  return { token, events: watched?.stream, [Symbol.dispose]: () => watched?.[Symbol.dispose]() };
+  return {
+    token,
+    events: watched?.stream,
+    ...hardwareOf(options),
+    onRequest: undefined,
+    [Symbol.dispose]: () => watched?.[Symbol.dispose](),
+  };
 }
 
 const documentOf = (asJson?: boolean) => (asJson === true ? 'a JSON document' : undefined);
@@ -84,11 +91,11 @@ export async function readBlocks({ terminal }: CommandContext, options: ReadOpti
   const { namespace, start, count, output } = options;
   using access = await accessOf(options, terminal, output === '-' ? 'the blocks' : undefined);
   const range = { namespace, start, ...(count === undefined ? {} : { count }), ...access };
-  const run = async (signal: AbortSignal) => {
-    terminal.err(await readImage(at, { ...range, signal }, output));
+  const run = async (signal: AbortSignal, onRequest: GiveBack) => {
+    terminal.err(await readImage(at, { ...range, signal, onRequest }, output));
     return Exit.OK;
   };
-  return await interruptible(run);
+  return await interruptible(run, (line) => terminal.err(line));
 }
 
 interface WriteOptions extends AccessOptions {
@@ -104,11 +111,11 @@ interface WriteOptions extends AccessOptions {
 export async function writeBlocks({ terminal }: CommandContext, options: WriteOptions, at: string): Promise<number> {
   const { writeImage } = await import('./transfer.ts');
   using access = await accessOf(options, terminal);
-  const run = async (signal: AbortSignal) => {
-    terminal.err(await writeImage(at, { ...options, ...access, signal }, options.input));
+  const run = async (signal: AbortSignal, onRequest: GiveBack) => {
+    terminal.err(await writeImage(at, { ...options, ...access, signal, onRequest }, options.input));
     return Exit.OK;
   };
-  return await interruptible(run);
+  return await interruptible(run, (line) => terminal.err(line));
 }
 
 interface BenchOptions extends AccessOptions {
@@ -130,9 +137,9 @@ export async function benchNamespace({ terminal, usage }: CommandContext, option
   }
   const { bench } = await import('./bench.ts');
   using access = await accessOf(options, terminal, documentOf(options.json));
-  const run = async (signal: AbortSignal) => {
-    print(terminal, 'vfio-ts/nvme-bench/1', await bench(at, { ...options, ...access, signal }), options.json);
+  const run = async (signal: AbortSignal, onRequest: GiveBack) => {
+    print(terminal, 'vfio-ts/nvme-bench/1', await bench(at, { ...options, ...access, signal, onRequest }), options.json);
     return Exit.OK;
   };
-  return await interruptible(run);
+  return await interruptible(run, (line) => terminal.err(line));
 }

@@ -8,7 +8,7 @@ import { formatBinary, formatNanoseconds, formatRate, grouped } from '../quantit
 import type { Report } from './inspect.ts';
 import type { LatencyHistogram } from './latency-histogram.ts';
 import { type LoadQueue, type LoadResult, runLoad } from './load.ts';
-import { type NvmeAccess, openNvme } from './open-nvme.ts';
+import { accessIn, type NvmeAccess, openNvme } from './open-nvme.ts';
 import type { Doorbells, Interrupts, Pattern } from './patterns.ts';
 import { rowLines } from './rows.ts';
 
@@ -113,8 +113,8 @@ export async function loadNamespace(driver: NvmeDriver, options: NamespaceLoadOp
 }
 
 export async function bench(address: string, options: BenchOptions & NvmeAccess): Promise<Report> {
-  const { interrupts, queues, depth, doorbells, token, events } = options;
-  await using driver = await openNvme(address, { interrupts, queues, depth, doorbells, token, events });
+  const { interrupts, queues, depth, doorbells } = options;
+  await using driver = await openNvme(address, { interrupts, queues, depth, doorbells, ...accessIn(options) });
   const result = await loadNamespace(driver, options);
   // The load ended before it had a result.
   if (result.reads + result.writes === 0) options.signal?.throwIfAborted();

@@ -8,6 +8,17 @@ export interface NvmeAccess {
   readonly token?: string | undefined;
   /** The stream that the device emits into. Default: one of its own. */
   readonly events?: EventStream | undefined;
+  /** As `OpenOptions.via`. */
+  readonly via?: 'group' | 'cdev' | undefined;
+  /** As `OpenOptions.unsafeNoIommu`. */
+  readonly unsafeNoIommu?: boolean | undefined;
+  /** As `OpenOptions.onRequest`. */
+  readonly onRequest?: ((device: string) => void) | undefined;
+}
+
+/** The part of a command's options that opens the device. */
+export function accessIn({ token, events, via, unsafeNoIommu, onRequest }: NvmeAccess): NvmeAccess {
+  return { token, events, via, unsafeNoIommu, onRequest };
 }
 
 /**
@@ -15,10 +26,17 @@ export interface NvmeAccess {
  *
  * @throws VfioError ENXIO for another kind of device; what `open` and `NvmeDriver.start` throw
  */
-export async function openNvme(address: string, { token, events, ...options }: NvmeDriverOptions & NvmeAccess = {}): Promise<NvmeDriver> {
-  const dev = await open(address, { token, ...(events === undefined ? {} : { events }) });
+export async function openNvme(address: string, options: NvmeDriverOptions & NvmeAccess = {}): Promise<NvmeDriver> {
+  const { token, events, via, unsafeNoIommu, onRequest, ...ofDriver } = options;
+  const dev = await open(address, {
+    token,
+    via,
+    unsafeNoIommu,
+    ...(onRequest === undefined ? {} : { onRequest }),
+    ...(events === undefined ? {} : { events }),
+  });
   const { classCode } = dev.config;
-  if (classCode === NvmeDriver.classCode) return await NvmeDriver.start(dev, options);
+  if (classCode === NvmeDriver.classCode) return await NvmeDriver.start(dev, ofDriver);
   dev.close();
   const is = classCode.toString(16).padStart(6, '0');
   throw new VfioError('ENXIO', `${address} is no NVMe controller: its class is ${is}, not 010802`);

@@ -6,7 +6,7 @@ import { formatBytes, formatRate } from '../quantities.ts';
 import { checkRange, copyIn, copyOut } from './copy.ts';
 import { type OpenedSource, openSink, openSource, refuseTerminal } from './files.ts';
 import { DEPTH, NamespaceBlocks } from './namespace-blocks.ts';
-import { type NvmeAccess, openNvme } from './open-nvme.ts';
+import { accessIn, type NvmeAccess, openNvme } from './open-nvme.ts';
 
 export interface Range extends NvmeAccess {
   readonly namespace: number;
@@ -26,7 +26,7 @@ export async function readImage(address: string, range: Range, output: string): 
   // First: what goes to a terminal should not disturb a disk. The file is made anew only when there
   // is something to put into it.
   refuseTerminal(output);
-  await using driver = await openNvme(address, { depth: DEPTH, token: range.token, events: range.events });
+  await using driver = await openNvme(address, { depth: DEPTH, ...accessIn(range) });
   const ns = driver.namespace(range.namespace);
   using blocks = new NamespaceBlocks(driver.dev, ns);
   const count = range.count ?? Math.max(ns.blocks - range.start, 0);
@@ -51,7 +51,7 @@ export interface WriteOptions extends Range {
  */
 export async function writeImage(address: string, options: WriteOptions, input: string): Promise<string> {
   await using source = await openSource(input);
-  await using driver = await openNvme(address, { depth: DEPTH, token: options.token, events: options.events });
+  await using driver = await openNvme(address, { depth: DEPTH, ...accessIn(options) });
   const ns = driver.namespace(options.namespace);
   checkFits(source, ns, options);
   using blocks = new NamespaceBlocks(driver.dev, ns, options.verify === true ? 2 * DEPTH : DEPTH, options.fua === true);
