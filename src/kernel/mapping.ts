@@ -7,7 +7,7 @@ import { BusError } from '../abi/bus-error.ts';
 import type { Width } from '../abi/device-host.ts';
 import { RegionIndex } from '../abi/vfio.ts';
 import { hex } from '../base/check.ts';
-import { VfioError } from '../base/errno.ts';
+import { Errno, VfioError } from '../base/errno.ts';
 import { regionName } from '../device/file-window.ts';
 import { MappedWindow } from '../device/mapped-window.ts';
 import { seeAccess, seeRefusedAccess } from '../events/seen-access.ts';
@@ -122,9 +122,22 @@ export class KernelMapping extends MappedWindow {
 
   #failure(error: unknown, offset: number): unknown {
     if (!(error instanceof BusError)) return error;
+    const gone = this.#isGone();
     const at = hex(this.#place.offset + offset);
-    const why = 'memory decoding is off, the device sleeps or is being reset, or it is gone';
-    return new BusError(`${this.name}: the register at ${at} does not answer: ${why}`, 'EIO', { cause: error });
+    const why = gone ? 'the device is gone' : 'memory decoding is off, or the device sleeps or is being reset';
+    return new BusError(`${this.name}: the register at ${at} does not answer: ${why}`, gone ? 'ENODEV' : 'EIO', { cause: error });
+  }
+
+  /** SIGBUS has no errno, so the device asks the kernel. */
+  #isGone(): boolean {
+    if (this.#port.closed) return false;
+    this.#port.failed(-Errno.ENODEV);
+    try {
+      this.#port.checkOpen();
+      return false;
+    } catch {
+      return true;
+    }
   }
 
   #seenLoad(offset: number, width: Width): number {

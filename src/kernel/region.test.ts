@@ -170,6 +170,17 @@ describe('mapped', () => {
     expect(mapping.read32(0)).toBe(5);
   });
 
+  it('S2-41 a mapping of a device that is gone is a BusError with ENODEV', () => {
+    const device = rig({ 1: { size: 0x1000 } });
+    using mapping = KernelRegion.open(device.port, 1).map();
+    device.resize(4096);
+    device.gone = true;
+    expect(() => mapping.read32(0)).toThrow(BusError);
+    expect(() => mapping.read32(0)).toThrow(
+      expect.objectContaining({ code: 'ENODEV', message: '0000:03:00.0 BAR 1: the register at 0x0 does not answer: the device is gone' }),
+    );
+  });
+
   it('B.8 mmap: misaligned accesses are split as a processor splits them', () => {
     const device = rig({ 1: { size: 0x1000 } });
     using mapping = KernelRegion.open(device.port, 1).map();

@@ -33,6 +33,8 @@ export class KernelRig implements Disposable {
   readonly failures: number[] = [];
   readonly mappings = new Set<object>();
   closed = false;
+  /** The kernel has removed the device. */
+  gone = false;
   readonly #undo = new Cleanup();
 
   /** @param file in place of memory */
@@ -50,7 +52,7 @@ export class KernelRig implements Disposable {
         return rig.closed;
       },
       checkOpen: () => {
-        if (this.closed) throw new VfioError('ENODEV', '0000:03:00.0: the device is closed');
+        if (this.closed || this.gone) throw new VfioError('ENODEV', '0000:03:00.0: the device is closed');
       },
       call: (_, argument) => {
         this.calls++;

@@ -56,8 +56,8 @@ export class DmaBuffer implements Disposable {
 const FLOOR = 0x10_0000n;
 
 /**
- * Larger buffers begin at a multiple of this, where the IOMMU has such pages: it translates them by
- * fewer entries then.
+ * Larger buffers begin at a multiple of this, so that an IOMMU that has such pages translates them
+ * by fewer entries.
  */
 const HUGE_PAGE = 2n ** 21n;
 
@@ -174,9 +174,9 @@ export class DriverDma implements Disposable {
 
   /** The first address from `from` on with `size` free bytes, all at or below `limit`. */
   #firstFit(from: bigint, size: bigint, limit: bigint): bigint | null {
-    const { pageSizes } = this.space;
-    const huge = size >= HUGE_PAGE && (pageSizes & HUGE_PAGE) !== 0n ? this.#firstAligned(from, size, limit, HUGE_PAGE) : null;
-    return huge ?? this.#firstAligned(from, size, limit, pageSizes & -pageSizes);
+    const granule = this.space.pageSizes & -this.space.pageSizes;
+    const huge = size >= HUGE_PAGE && granule < HUGE_PAGE ? this.#firstAligned(from, size, limit, HUGE_PAGE) : null;
+    return huge ?? this.#firstAligned(from, size, limit, granule);
   }
 
   #firstAligned(from: bigint, size: bigint, limit: bigint, granule: bigint): bigint | null {
