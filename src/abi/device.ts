@@ -215,6 +215,15 @@ export interface DmaSpace {
    */
   map(request: { iova: bigint; memory: Memory; offset?: number; size?: number; access?: Access }): void;
   /**
+   * Present where no IOMMU is above the device: the device reaches memory at its physical address,
+   * which the driver cannot choose, so that `map` is EOPNOTSUPP. `unmap` ends it.
+   *
+   * @returns the address of the first byte
+   * @throws VfioError ENOMEM for memory that does not lie in one piece; EOPNOTSUPP in a kernel that
+   *   pins none
+   */
+  readonly pin?: ((request: { memory: Memory; offset?: number; size?: number; access?: Access }) => bigint) | undefined;
+  /**
    * @returns bytes unmapped; 0 when nothing was mapped there
    *
    * @throws VfioError EINVAL when it would cut a mapping in two.

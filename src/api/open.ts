@@ -47,6 +47,12 @@ export interface OpenOptions {
    */
   readonly onRequest?: (device: string) => void;
   /**
+   * For a device of this computer: an open one, with which it shares its memory. Both have one
+   * container, or one address space, and the same `dma`; a buffer is mapped once for both, until
+   * the last of them is closed.
+   */
+  readonly with?: DriverDevice | undefined;
+  /**
    * The clock of timeouts, and of the model for `sim:` addresses. Default: that of `events`, or the
    * machine's.
    */
@@ -103,6 +109,11 @@ export async function open(address: string | DeviceModel, given: OpenOptions = {
   if (options.adopt === true && parsed.kind !== 'socket') {
     throw new VfioError('EINVAL', `${address} is no server that a device could have been moved to`, { fix: "Adopt from 'unix:PATH'." });
   }
+  if (options.with !== undefined && parsed.kind !== 'pci' && parsed.kind !== 'mdev') {
+    throw new VfioError('EOPNOTSUPP', `${address} cannot share memory with ${options.with.name}`, {
+      fix: 'Only devices of this computer share memory, such as 0000:03:00.0 and 0000:04:00.0.',
+    });
+  }
   switch (parsed.kind) {
     case 'model':
     case 'file': {
@@ -124,7 +135,7 @@ export async function open(address: string | DeviceModel, given: OpenOptions = {
     case 'mdev':
     case 'lent': {
       const { openHardware } = await import('./hardware.ts');
-      return DriverDevice.attach(openHardware(parsed, options), forDriver(options));
+      return DriverDevice.attach(openHardware(parsed, options), { ...forDriver(options), dma: options.with?.dma });
     }
   }
 }

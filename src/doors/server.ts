@@ -7,6 +7,7 @@
  * @module vfio-ts/server
  */
 export type * from '../abi/event.ts';
+export { type Lender, type LendOptions, lend } from '../api/lend.ts';
 export { administerMachine, MachineServer, type MachineServerOptions } from '../api/machine-server.ts';
 export type { Endpoint } from '../api/migrate/endpoint.ts';
 export type { Figures, Progress } from '../api/migrate/figures.ts';

@@ -8,8 +8,8 @@ import { VfioError } from '../base/errno.ts';
 import type { KernelFile } from '../sys/kernel-file.ts';
 import { KernelDmaSpace } from './dma-space.ts';
 import { KernelIoas } from './ioas.ts';
-import { KernelSpace } from './kernel-space.ts';
 import type { KernelLocation, KernelRoots } from './location.ts';
+import { newSpace } from './no-iommu-space.ts';
 import { openNode } from './node-error.ts';
 import type { KernelOptions, OpenedFile } from './opened.ts';
 import { OpenedKernelFile } from './opened-file.ts';
@@ -30,7 +30,7 @@ export function openByCdev(
   const { name } = location;
   const cdev = location.cdev!;
   using undo = new Cleanup();
-  const space = (options.space ?? new KernelSpace(KernelIoas.open(`${roots.dev}/iommu`, name))).get();
+  const space = (options.space ?? newSpace(KernelIoas.open(`${roots.dev}/iommu`, name), cdev.noIommu)).get();
   undo.defer(() => space.put());
   const ioas = space.backend as KernelIoas;
   const file = undo.use(

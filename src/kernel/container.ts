@@ -176,10 +176,13 @@ export class KernelContainer implements DmaBackend, Disposable {
   }
 
   abilities(): DmaAbilities {
+    // The IOMMU driver for groups without one answers no question.
+    if (this.#iommu === Extension.NOIOMMU_IOMMU) return { pageSizes: 4096n, ranges: everywhere };
     return this.#info();
   }
 
   available(used: number): number {
+    if (this.#iommu === Extension.NOIOMMU_IOMMU) return 0;
     return this.#info().available ?? Math.max(0, DMA_ENTRY_LIMIT - used);
   }
 

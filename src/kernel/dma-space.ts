@@ -70,6 +70,21 @@ export class KernelDmaSpace implements DmaSpace, Disposable {
     this.shared.map(request, this.#requester);
   }
 
+  /** Undefined where an IOMMU translates. */
+  get pin(): DmaSpace['pin'] {
+    const { pin } = this.shared;
+    return pin === undefined ? undefined : (request) => this.#pin(request, pin);
+  }
+
+  #pin(request: Omit<MapRequest, 'iova'>, pin: NonNullable<KernelSpace['pin']>): bigint {
+    const act = () => {
+      this.#checkOpen();
+      return pin(request, this.#requester);
+    };
+    if (!this.#source.on) return act();
+    return this.#source.attempt('dma-map', mapDetails({ ...request, iova: 0n }, 'direct'), act, (iova) => ({ iova }));
+  }
+
   unmap(iova: bigint, size: bigint): bigint {
     return this.#seenUnmap(iova, size, () => this.shared.unmap(iova, size, this.#requester));
   }

@@ -7,8 +7,8 @@ import { Cleanup } from '../base/cleanup.ts';
 import { callFailure, GroupCall } from './calls.ts';
 import { KernelContainer } from './container.ts';
 import { KernelDmaSpace } from './dma-space.ts';
-import { KernelSpace } from './kernel-space.ts';
 import { type KernelLocation, type KernelRoots, notViable } from './location.ts';
+import { newSpace } from './no-iommu-space.ts';
 import type { KernelOptions, OpenedFile } from './opened.ts';
 import { OpenedKernelFile } from './opened-file.ts';
 
@@ -21,7 +21,7 @@ export function openByGroup(location: KernelLocation, roots: KernelRoots, option
   const { name } = location;
   const group = location.group!;
   using undo = new Cleanup();
-  const space = (options.space ?? new KernelSpace(KernelContainer.open(`${roots.dev}/vfio/vfio`, name))).get();
+  const space = (options.space ?? newSpace(KernelContainer.open(`${roots.dev}/vfio/vfio`, name), group.noIommu)).get();
   undo.defer(() => space.put());
   const container = space.backend as KernelContainer;
   const groupFile = container.join(group, name, () => notViable(group, name, roots));

@@ -156,6 +156,9 @@ export class KernelSpace implements Disposable {
     return limit === null ? backend.mapFailure(result, on) : backend.mapFailure(result, `${on}: ${limit.why}`, limit.fix);
   }
 
+  /** Undefined: an IOMMU translates, and the driver chooses addresses. See `DmaSpace.pin`. */
+  readonly pin?: (request: Omit<MapRequest, 'iova'>, requester: Requester) => bigint;
+
   /** @throws VfioError as `DmaSpace.unmap` */
   unmap(iova: bigint, size: bigint, { unmap: what }: Requester): bigint {
     const { first, last } = checkUnmap(what, iova, size, this.page);

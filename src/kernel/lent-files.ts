@@ -15,7 +15,7 @@ import { KernelContainer } from './container.ts';
 import type { DmaBackend } from './dma-backend.ts';
 import { KernelDmaSpace } from './dma-space.ts';
 import { KernelIoas } from './ioas.ts';
-import { KernelSpace } from './kernel-space.ts';
+import { newSpace } from './no-iommu-space.ts';
 import type { OpenedFile, OpenedVia, OwnershipProof } from './opened.ts';
 import { OpenedKernelFile } from './opened-file.ts';
 
@@ -114,7 +114,7 @@ export class LentFiles implements Disposable {
     const { name, via, container, iommufd } = this.#described;
     const file = this.#files.at(-1)!;
     const { backend, proof } = container === undefined ? this.#ofIommufd(iommufd!) : this.#ofContainer(container);
-    const space = new KernelSpace(backend).get();
+    const space = newSpace(backend, via.startsWith('noiommu')).get();
     this.#owns.move();
     const owns = new Cleanup();
     owns.use(this.#socket);

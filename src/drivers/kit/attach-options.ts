@@ -1,6 +1,7 @@
 /** Options of a `DriverDevice`. */
 import type { DirectMemory } from '../../abi/memory.ts';
 import type { Clock } from '../../base/clock.ts';
+import type { DriverDma } from './dma.ts';
 
 /** How a `DriverDevice` takes over a `Device`. */
 export interface AttachOptions<Instance = unknown> {
@@ -17,6 +18,10 @@ export interface AttachOptions<Instance = unknown> {
    * listens for that itself: the driver has to close the device soon.
    */
   readonly onRequest?: (device: string) => void;
+  /**
+   * The buffers of a device in the same container, to share them. Default: buffers of its own.
+   */
+  readonly dma?: DriverDma | undefined;
   /** Memory that came with the device, mapped already. */
   readonly adopted?: readonly { readonly iova: bigint; readonly size: number; readonly memory: DirectMemory; readonly offset: number }[];
   /**

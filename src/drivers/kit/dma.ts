@@ -71,15 +71,32 @@ interface Held {
 
 /** The DMA side of a driver's device. The driver chooses the IOVAs, as VFIO has it (S2-03). */
 export class DriverDma implements Disposable {
-  /** The container's own interface. */
-  readonly space: DmaSpace;
+  /** One for each device that shares the buffers; the first is in use. */
+  readonly #spaces: DmaSpace[];
   readonly #buffers = new Set<DmaBuffer>();
   /** Ranges in use, in order of addresses. */
   readonly #held: Held[] = [];
   #closed = false;
 
   constructor(space: DmaSpace) {
-    this.space = space;
+    this.#spaces = [space];
+  }
+
+  /** The container's own interface. */
+  get space(): DmaSpace {
+    return this.#spaces[0]!;
+  }
+
+  /** One more device shares the buffers: `space` is its view of the container. */
+  join(space: DmaSpace): void {
+    this.#spaces.push(space);
+  }
+
+  /** A device is about to be closed. The last one disposes of every buffer. */
+  leave(space: DmaSpace): void {
+    const at = this.#spaces.indexOf(space);
+    if (this.#spaces.length === 1) this[Symbol.dispose]();
+    else if (at >= 0) this.#spaces.splice(at, 1);
   }
 
   /**
@@ -151,6 +168,7 @@ export class DriverDma implements Disposable {
 
   #place(memory: DirectMemory, access: Access, limit: bigint, fixed: bigint | undefined): Held {
     const size = BigInt(memory.size);
+    if (this.space.pin !== undefined && fixed === undefined) return this.#pin(memory, access, limit);
     let from = fixed ?? FLOOR;
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const first = fixed ?? this.#firstFit(from, size, limit);
@@ -170,6 +188,20 @@ export class DriverDma implements Disposable {
     throw new VfioError('ENOSPC', `no free IOVA range of ${hex(size)} bytes up to ${hex(limit)}`, {
       fix: 'Free buffers, or ask for a smaller one.',
     });
+  }
+
+  /** Without an IOMMU the memory's own address is the only one. */
+  #pin(memory: DirectMemory, access: Access, limit: bigint): Held {
+    const first = this.space.pin!({ memory, access });
+    const held = { first, last: first + BigInt(memory.size) - 1n };
+    if (held.last > limit) {
+      this.#unmap(held);
+      throw new VfioError('ENOSPC', `the memory is at ${hex(first)}, which the device cannot reach: it can up to ${hex(limit)}`, {
+        fix: 'No IOMMU can put it elsewhere. Ask again, or use a computer with an IOMMU.',
+      });
+    }
+    this.#hold(held);
+    return held;
   }
 
   /** The first address from `from` on with `size` free bytes, all at or below `limit`. */

@@ -3,7 +3,7 @@
  * clean end. It stands on `Device` alone, so a driver runs unchanged on a model, a socket and
  * hardware.
  */
-import type { Device, DeviceEvent, DeviceEventKind, RegisterAccess } from '../../abi/device.ts';
+import type { Device, DeviceEvent, DeviceEventKind, DmaSpace, RegisterAccess } from '../../abi/device.ts';
 import type { EventFlow, EventKind, EventOf, EventOptions } from '../../abi/event.ts';
 import { Bar, Command, Config } from '../../abi/pci.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
@@ -69,7 +69,9 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   readonly ids: string;
   /** Config space. */
   readonly config: ConfigView;
-  /** Memory that the device can reach. */
+  /**
+   * Memory that the device can reach. Devices that were opened `with` each other have the same.
+   */
   readonly dma: DriverDma;
   /**
    * Memory that came with a moved device (docs/moving.md), in order of addresses, as buffers like
@@ -92,6 +94,8 @@ export class DriverDevice<Instance = unknown> implements Disposable {
   readonly #mappings = new Map<number, RegisterAccess & Disposable>();
   readonly #interrupts = new Set<Interrupts>();
   readonly #listening: Disposable;
+  /** The device's view of its container. */
+  readonly #space: DmaSpace;
   readonly #onRequest: ((device: string) => void) | undefined;
   readonly #requests = new RequestListeners();
   readonly #owns: Disposable | undefined;
@@ -109,7 +113,8 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     this.waits = new WaitEvents(device.eventPort, this.clock);
     this.config = new ConfigView(device.region(RegionIndex.CONFIG));
     this.ids = this.config.ids;
-    this.dma = new DriverDma(device.dma);
+    this.#space = device.dma;
+    this.dma = options.dma ?? new DriverDma(this.#space);
     this.adopted = (options.adopted ?? []).map((mapping) => this.dma.adopt(mapping));
     this.#owns = options.owns;
     this.#signal = options.signal;
@@ -143,6 +148,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     }
     const decoding = Command.MEMORY | (dev.#hasPorts() ? Command.IO : 0);
     if ((dev.config.command & decoding) !== decoding) dev.config.command |= decoding;
+    options.dma?.join(dev.#space);
     undo.move();
     return dev;
   }
@@ -299,7 +305,7 @@ export class DriverDevice<Instance = unknown> implements Disposable {
     steps.defer(() => this.device.close());
     for (const mapping of this.#mappings.values()) steps.use(mapping);
     steps.use(this.#listening);
-    steps.use(this.dma);
+    steps.defer(() => this.dma.leave(this.#space));
     for (const interrupts of this.#interrupts) steps.use(interrupts);
     steps.defer(() => this.#quiet());
   }
