@@ -91,6 +91,12 @@ export const bdf: ValueKind = {
   suggest: async (_word, typed) => (await sources()).functions(typed),
 };
 
+/** The number of a group of this computer. */
+export const group: ValueKind = {
+  ...integer(0, 0x7fff_ffff),
+  suggest: async () => (await sources()).groupsOfComputer(),
+};
+
 /** The number of a group; an address, which then is the device of the command. */
 export const groupOrBdf: ValueKind = {
   parse: (text) =>

@@ -22,7 +22,7 @@ export interface FunctionBind {
 }
 
 /** Host bridges and bridges to other buses: drivers of the host, or none, have them. */
-const isPlatform = (fn: FunctionState): boolean => fn.isBridge || (fn.class.startsWith('06') && fn.driver === null);
+export const isPlatform = (fn: FunctionState): boolean => fn.isBridge || (fn.class.startsWith('06') && fn.driver === null);
 
 /**
  * Functions of a group that go to the driver together: all but bridges. VFIO gives no user a group
@@ -93,9 +93,7 @@ export function bindSteps({ fn, to, override }: FunctionBind): readonly HostStep
       purpose: `bind ${bdf} to ${to}`,
       change: { kind: 'write', path: `${PCI}/drivers/${to}/bind`, value: bdf },
       undo: [{ kind: 'write', path: `${PCI}/drivers/${to}/unbind`, value: bdf }],
-      ...(to === 'vfio-pci'
-        ? { fix: 'vfio doctor says whether an IOMMU is there; the kernel’s log (dmesg) says why a driver refuses.' }
-        : {}),
+      fix: `The kernel’s log (dmesg) says why ${to} refuses${to === 'vfio-pci' ? '; vfio doctor says whether an IOMMU is there' : ''}.`,
     });
   }
   return steps;

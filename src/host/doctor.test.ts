@@ -92,6 +92,7 @@ it.each([
   ],
   ['kernel', { '/proc/sys/kernel/osrelease': '3.10.0-1160\n' }, 'warning', /3.10/],
   ['kernel', { '/boot/config-6.12.48': '# CONFIG_VFIO_DEVICE_CDEV is not set\n' }, 'ok', /^Linux 6.12.48: groups$/],
+  ['kernel', { '/boot/config-6.12.48': null, '/proc/devices': '245 vfio-dev\n246 vfio\n' }, 'ok', /device files \(cdev\)/],
   ['dma-entries', { '/sys/module/vfio_iommu_type1/parameters/dma_entry_limit': '100\n' }, 'warning', /100 mappings/],
   ['no-iommu', { '/sys/module/vfio/parameters/enable_unsafe_noiommu_mode': 'Y\n' }, 'warning', /noiommu/],
   ['lockdown', { '/sys/kernel/security/lockdown': 'none [integrity] confidentiality\n' }, 'warning', /locked down \(integrity\)/],

@@ -1,5 +1,6 @@
 /** The functions of a computer with their users, and whether each can be given away. */
 import type { HostFiles } from '../sys/host-files.ts';
+import { isPlatform } from './bind-plan.ts';
 import { type FunctionState, functionStates, groupNode, groupsOf } from './function-state.ts';
 import { type NodeUser, nodeUsers } from './node-users.ts';
 import { type Stake, type StakeOptions, stakesOf } from './stakes.ts';
@@ -37,7 +38,7 @@ export function hostList(files: HostFiles, options: StakeOptions = {}): HostList
   const isNeeded = ({ bdf }: FunctionState) => stakes.get(bdf)?.some(({ severe }) => severe) === true;
   const isUsed = ({ bdf }: FunctionState) => users.get(bdf)?.some(({ node }) => node.startsWith('/dev/vfio/')) === true;
   const stateOf = (fn: FunctionState): ListedFunction['state'] => {
-    if (fn.isBridge) return 'bridge';
+    if (isPlatform(fn)) return 'bridge';
     const together = fn.group === null ? [fn] : groups.get(fn.group)!;
     if (together.some(isNeeded)) return 'needed';
     if (together.some(isUsed)) return 'used';

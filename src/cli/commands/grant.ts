@@ -1,13 +1,13 @@
 import type { CommandSpec } from '../command.ts';
 import { jsonOption } from '../options.ts';
-import { bdf, integer } from '../values.ts';
+import { bdf, group } from '../values.ts';
 
 export const grant: CommandSpec = {
   name: 'grant',
   summary: 'give the nodes of a group in /dev/vfio to a user, who then needs no root',
   arguments: [{ name: '[bdf]', help: 'a device of the group', kind: bdf }],
   options: [
-    { flags: '-g, --group <number>', help: 'the group by its number', kind: integer(0, 0x7fff_ffff) },
+    { flags: '-g, --group <number>', help: 'the group by its number', kind: group },
     { flags: '-u, --user <name>', help: 'the user, by name or number. Default: the user of sudo' },
     { flags: '--revoke', help: 'give the nodes back to root' },
     { flags: '--persist', help: 'also when the nodes appear anew, and after boots: a rule of udev' },

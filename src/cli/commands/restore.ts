@@ -1,13 +1,13 @@
 import type { CommandSpec } from '../command.ts';
 import { forceOption, jsonOption, stateOption } from '../options.ts';
-import { bdf, integer } from '../values.ts';
+import { bdf, group } from '../values.ts';
 
 export const restore: CommandSpec = {
   name: 'restore',
   summary: 'give devices back that vfio bind has given away: drivers, overrides and virtual functions as before',
   arguments: [{ name: '[bdf]', help: 'the device, with the other devices of its group', kind: bdf }],
   options: [
-    { flags: '-g, --group <number>', help: 'the devices of a group', kind: integer(0, 0x7fff_ffff) },
+    { flags: '-g, --group <number>', help: 'the devices of a group', kind: group },
     { flags: '-a, --all', help: 'all that vfio bind has given away since the boot' },
     {
       flags: '--persist',

@@ -93,11 +93,29 @@ export function functionsOfComputer(sysfs = SYSFS): Suggestion[] {
 
 const hexIn = (path: string) => attempt(() => readFileSync(path, 'utf8').trim().replace(/^0x/, ''), '????');
 
-/** Drivers of the machine on the command line, and those that every machine has. */
+/** Drivers of the machine on the command line, else of this computer; and those that all have. */
 export async function drivers(typed: Typed): Promise<Suggestion[]> {
   const machine = machineIn(typed);
-  using loaded = machine === undefined || isDirectory(machine) ? null : await loadedMachine(machine);
+  if (machine === undefined) return driversOfComputer();
+  using loaded = isDirectory(machine) ? null : await loadedMachine(machine);
   return [...new Set([...ALWAYS, ...(loaded?.drivers.known ?? [])])].map((value) => ({ value }));
+}
+
+/** @param sysfs the directory of the computer's drivers */
+export function driversOfComputer(sysfs = '/sys/bus/pci/drivers'): Suggestion[] {
+  const known = attempt(() => readdirSync(sysfs), []).sort();
+  return [...new Set([...ALWAYS, ...known])].map((value) => ({ value }));
+}
+
+/** Groups of this computer, by number, with a device of each. */
+export function groupsOfComputer(groups = '/sys/kernel/iommu_groups'): Suggestion[] {
+  const numbers = attempt(() => readdirSync(groups), []).sort((a, b) => Number(a) - Number(b));
+  return numbers.map((value) => ({
+    value,
+    help: attempt(() => readdirSync(join(groups, value, 'devices')), [])
+      .sort()
+      .join(', '),
+  }));
 }
 
 /** `--machine FILE`, or the first word where it is a machine file or a directory. */

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { vfio } from '../commands.ts';
-import { functionsOfComputer } from './sources.ts';
+import { driversOfComputer, functionsOfComputer, groupsOfComputer } from './sources.ts';
 import { suggest } from './suggest.ts';
 
 const desktop = join(import.meta.dirname, '../../../examples/machines/desktop.yaml');
@@ -97,6 +97,16 @@ describe('values', () => {
     writeFileSync(join(folder, '0000:03:00.0/vendor'), '0x10de\n');
     writeFileSync(join(folder, '0000:03:00.0/device'), '0x1c82\n');
     expect(functionsOfComputer(folder)).toEqual([{ value: '0000:03:00.0', help: '10de:1c82' }]);
+  });
+
+  it('drivers and groups of this computer are in order, groups with their devices', () => {
+    for (const name of ['10/devices/0000:03:00.0', '9/devices/0000:00:1f.2', '9/devices/0000:00:1f.0'])
+      mkdirSync(join(folder, name), { recursive: true });
+    expect(groupsOfComputer(folder)).toEqual([
+      { value: '9', help: '0000:00:1f.0, 0000:00:1f.2' },
+      { value: '10', help: '0000:03:00.0' },
+    ]);
+    expect(driversOfComputer(folder).map(({ value }) => value)).toEqual(expect.arrayContaining(['none', 'vfio-pci', '10', '9']));
   });
 });
 

@@ -29,6 +29,8 @@ export async function ls({ terminal, usage }: CommandContext, options: LsOptions
     });
     return;
   }
+  if (files.text('/proc/self/mountinfo') === null)
+    terminal.err('(without proc/self/mountinfo the command does not know which disks are in use)');
   if (list.functions.length === 0) terminal.err('(no PCI devices)');
   const rows = list.functions.map((fn) => rowOf(fn, nameOf(fn), terminal));
   const lines = new Map(list.functions.map(({ bdf }, i) => [bdf, aligned(rows)[i]!]));
