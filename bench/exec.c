@@ -149,6 +149,13 @@ static void device_calls(const char *path, const char *bdf) {
             must(ioctl(container, VFIO_IOMMU_MAP_DMA, &map), "MAP_DMA");
             must(ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap), "UNMAP_DMA");
           }));
+  const int memfd = must(memfd_create("memory", MFD_CLOEXEC), "memfd_create");
+  must(ftruncate(memfd, MEMORY), "ftruncate");
+  map.vaddr = (uintptr_t)mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, memfd, 0);
+  MEASURE("shared", 3000, ({
+            must(ioctl(container, VFIO_IOMMU_MAP_DMA, &map), "MAP_DMA");
+            must(ioctl(container, VFIO_IOMMU_UNMAP_DMA, &unmap), "UNMAP_DMA");
+          }));
 }
 
 int main(int argc, char **argv) {

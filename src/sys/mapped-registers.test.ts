@@ -1,8 +1,11 @@
+import { readFileSync } from 'node:fs';
+import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { BusError } from '../abi/bus-error.ts';
 import { Access } from '../abi/memory.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { addon, Sys } from './addon.ts';
+import { addonFile } from './addon-file.ts';
 import { KernelFile } from './kernel-file.ts';
 import { MappedRegisters } from './mapped-registers.ts';
 import { OwnedFd } from './owned-fd.ts';
@@ -115,6 +118,26 @@ describe('house: mapped registers', () => {
     expect(all.map((each) => each.load32(8))).toEqual(all.map(() => 77));
     expect(new Set(all.map((each) => each.address)).size).toBe(40);
     for (const each of all) each[Symbol.dispose]();
+  });
+
+  it('house: a thread that ends unmaps its registers', async () => {
+    const mapped = () => readFileSync('/proc/self/maps', 'utf8').split('memfd:of-a-thread').length - 1;
+    const code = `
+      const { workerData, parentPort } = require('node:worker_threads');
+      const module_ = { exports: {} };
+      process.dlopen(module_, workerData);
+      const sys = module_.exports;
+      const fd = sys.memfdCreate('of-a-thread', 1);
+      sys.ftruncate(fd, 4096);
+      for (let i = 0; i < 20; i++) sys.registersMap(fd, 0, 4096, 3);
+      sys.store32(19, 0, 7);
+      parentPort.postMessage(sys.load32(0, 0));
+      setInterval(() => {}, 1000);`;
+    const worker = new Worker(code, { eval: true, workerData: addonFile() });
+    expect(await new Promise((resolve) => worker.once('message', resolve))).toBe(7);
+    expect(mapped()).toBe(20);
+    await worker.terminate();
+    expect(mapped()).toBe(0);
   });
 
   it('house: a file that cannot be mapped names itself and the errno', () => {
