@@ -170,6 +170,7 @@ export interface DmaBufSegment {
  */
 export interface DmaBuf extends Disposable {
   readonly size: number;
+  /** Its memory. None for hardware: the memory is the device's own. */
   readonly segments: readonly DmaBufSegment[];
   /**
    * True while the memory may not be used: memory decoding is off, the device is in low power or in

@@ -79,3 +79,5 @@ export type { Interrupts, WaitOptions } from '../drivers/kit/interrupts.ts';
 export { type LoggedRange, Migration, type MigrationStateName } from '../drivers/kit/migration.ts';
 export type { WaitEvents } from '../drivers/kit/wait-events.ts';
 export { EventStream, type EventStreamOptions } from '../events/stream.ts';
+export { KernelDevice, type KernelDeviceOptions } from '../kernel/device.ts';
+export type { KernelAddress, OpenedVia } from '../kernel/opened.ts';

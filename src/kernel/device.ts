@@ -13,12 +13,16 @@ import {
   type DeviceEvent,
   type DeviceEventKind,
   type DeviceInfo,
+  type DmaBuf,
   type DmaBufRequest,
+  type DmaLogging,
   type DmaSpace,
   deviceEventKinds,
   type FeatureRequest,
   type HotResetDependent,
   type IrqInfo,
+  type LowPower,
+  type MigrationControl,
   type Region,
   type SetIrqs,
 } from '../abi/device.ts';
@@ -39,7 +43,7 @@ import { type EventStream, streamOf } from '../events/stream.ts';
 import { type HostFiles, hostFiles } from '../sys/host-files.ts';
 import type { KernelFile } from '../sys/kernel-file.ts';
 import { callKernel, DeviceCall } from './calls.ts';
-import { exportDmaBuf, type KernelDmaBuf } from './dma-buf.ts';
+import { exportDmaBuf } from './dma-buf.ts';
 import { KernelDmaLogging } from './dma-logging.ts';
 import { KernelEvents } from './events.ts';
 import { KernelFeatures } from './features.ts';
@@ -53,7 +57,21 @@ import type { KernelAddress, KernelOptions, OpenedFile, OpenedVia } from './open
 import { KernelRegion } from './region.ts';
 
 /** How `KernelDevice.open` opens a device. */
-export interface KernelDeviceOptions extends Omit<KernelOptions, 'source' | 'space'> {
+export interface KernelDeviceOptions {
+  /**
+   * By its group and a container, or by its own file and an iommufd. Default: its own file where
+   * the kernel has it, and this user may open it.
+   */
+  readonly via?: 'group' | 'cdev' | undefined;
+  /**
+   * Open it also without an IOMMU. It can write anywhere in memory then, and so can a fault of its
+   * driver. Default: false.
+   */
+  readonly unsafeNoIommu?: boolean | undefined;
+  /** VF token, a UUID. */
+  readonly token?: string | undefined;
+  /** @internal Default: the files of this computer. */
+  readonly roots?: KernelOptions['roots'];
   /** A device that is open: both share one container or address space. */
   readonly with?: KernelDevice | undefined;
   /** Default: no messages. A stream that is given in `events` has a log of its own. */
@@ -75,6 +93,7 @@ interface Surroundings {
   readonly files: HostFiles;
 }
 
+/** An open device of this computer, through Linux's VFIO. */
 export class KernelDevice implements Device {
   readonly #opened: OpenedFile;
   readonly #state: OpenState;
@@ -134,6 +153,7 @@ export class KernelDevice implements Device {
   /**
    * The device of files that `open` gives.
    *
+   * @internal
    * @param name the name of the device in events
    * @param open opens it; its event names all that it does
    * @throws VfioError of `open`; of GET_INFO
@@ -252,22 +272,22 @@ export class KernelDevice implements Device {
     return this.#features.raw(request);
   }
 
-  get migration(): KernelMigration {
+  get migration(): MigrationControl {
     this.#state.checkOpen();
     return this.#migration;
   }
 
-  get dmaLogging(): KernelDmaLogging {
+  get dmaLogging(): DmaLogging {
     this.#state.checkOpen();
     return this.#dmaLogging;
   }
 
-  get lowPower(): KernelLowPower {
+  get lowPower(): LowPower {
     this.#state.checkOpen();
     return this.#lowPower;
   }
 
-  exportDmaBuf(request: DmaBufRequest): KernelDmaBuf {
+  exportDmaBuf(request: DmaBufRequest): DmaBuf {
     this.#state.checkOpen();
     return exportDmaBuf(this.#state, request, () => this.#answers());
   }

@@ -268,9 +268,9 @@ describe('events', () => {
     await removed;
     expect(() => mapping.read32(0)).toThrow(BusError);
     const request: SetIrqs = { index: IrqIndex.MSI, start: 0, count: 0, action: 'trigger', data: 'none' };
-    expect(errnoFrom(() => device.setIrqs(request))).toBe('ENODEV');
     await until(() => heard.some(({ kind }) => kind === 'gone'));
     expect(heard.at(-1)).toEqual({ kind: 'gone', reason: 'the kernel has removed it' });
+    expect(errnoFrom(() => device.setIrqs(request))).toBe('ENODEV');
     for (const call of [() => device.info, () => device.region(0), () => device.reset(), () => device.dma, () => device.on(() => {})]) {
       expect(failure(call).message).toContain('is gone');
     }
