@@ -35,7 +35,8 @@ import { VfioError } from '../base/errno.ts';
 import { addressOf, descriptorBytes, type KernelFile } from '../sys/kernel-file.ts';
 import { ContainerCall, callFailure, callKernel, GroupCall } from './calls.ts';
 import type { DirtyBackend, DmaAbilities, DmaBackend } from './dma-backend.ts';
-import { infoCapabilities } from './info-capabilities.ts';
+import { growingAnswer } from './growing-answer.ts';
+import { checkCapability, infoCapabilities } from './info-capabilities.ts';
 import type { GroupPlace } from './location.ts';
 import { openNode } from './node-error.ts';
 
@@ -187,26 +188,29 @@ export class KernelContainer implements DmaBackend, Disposable {
   }
 
   #info(): DmaAbilities & { readonly available: number | null; readonly logs: boolean } {
-    let bytes = new Uint8Array(INFO_BYTES);
-    for (;;) {
-      IommuType1Info.argsz.set(viewOf(bytes), 0, bytes.length);
+    const what = `${this.path}: ${ContainerCall.IOMMU_GET_INFO.name}`;
+    let bytes: Uint8Array = new Uint8Array(0);
+    growingAnswer(what, { room: INFO_BYTES }, (room) => {
+      bytes = new Uint8Array(room);
+      IommuType1Info.argsz.set(viewOf(bytes), 0, room);
       callKernel(this.#file, ContainerCall.IOMMU_GET_INFO, bytes, this.path);
-      const needed = IommuType1Info.argsz.get(viewOf(bytes), 0);
-      if (needed <= bytes.length) break;
-      bytes = new Uint8Array(needed);
-    }
+      return IommuType1Info.argsz.get(viewOf(bytes), 0);
+    });
     const view = viewOf(bytes);
     const { flags, iova_pgsizes, cap_offset } = IommuType1Info.decode(view);
     let ranges = everywhere;
     let available: number | null = null;
     let logs = false;
-    for (const { id, at } of infoCapabilities(view, (flags & IommuInfoFlags.CAPS) === 0 ? 0 : cap_offset)) {
-      if (id === IommuInfoCap.IOVA_RANGE) ranges = rangesAt(view, at);
-      else if (id === IommuInfoCap.DMA_AVAIL) available = IommuInfoCapDmaAvail.avail.get(view, at);
-      else if (id === IommuInfoCap.MIGRATION) logs = true;
+    for (const { id, at } of infoCapabilities(what, view, (flags & IommuInfoFlags.CAPS) === 0 ? 0 : cap_offset)) {
+      if (id === IommuInfoCap.IOVA_RANGE) ranges = rangesAt(what, view, at);
+      else if (id === IommuInfoCap.DMA_AVAIL) {
+        checkCapability(what, view, at, IommuInfoCapDmaAvail.structSize);
+        available = IommuInfoCapDmaAvail.avail.get(view, at);
+      } else if (id === IommuInfoCap.MIGRATION) logs = true;
     }
-    const known = (flags & IommuInfoFlags.PGSIZES) !== 0 && iova_pgsizes !== 0n;
-    return { pageSizes: known ? iova_pgsizes : 4096n, ranges, available, logs };
+    // Mappings are counted in pages of 4096 bytes.
+    const pageSizes = (flags & IommuInfoFlags.PGSIZES) === 0 ? 0n : iova_pgsizes & ~0xfffn;
+    return { pageSizes: pageSizes === 0n ? 4096n : pageSizes, ranges, available, logs };
   }
 
   map(iova: bigint, address: bigint, size: bigint, access: Access): number {
@@ -247,11 +251,14 @@ function unmapType1(file: KernelFile, path: string, request: { flags: number; io
   return IommuType1DmaUnmap.size.get(viewOf(bytes), 0);
 }
 
-function rangesAt(view: DataView, at: number): IovaRange[] {
+function rangesAt(what: string, view: DataView, at: number): IovaRange[] {
+  const { structSize } = IommuInfoCapIovaRange;
+  checkCapability(what, view, at, structSize);
   const count = IommuInfoCapIovaRange.nr_iovas.get(view, at);
+  checkCapability(what, view, at, structSize + count * IovaRangeEntry.structSize);
   const ranges: IovaRange[] = [];
   for (let i = 0; i < count; i++) {
-    const { start, end } = IovaRangeEntry.decode(view, at + IommuInfoCapIovaRange.structSize + i * IovaRangeEntry.structSize);
+    const { start, end } = IovaRangeEntry.decode(view, at + structSize + i * IovaRangeEntry.structSize);
     ranges.push({ first: start, last: end });
   }
   return ranges;

@@ -56,6 +56,9 @@ import { OpenState } from './open-state.ts';
 import type { KernelAddress, KernelOptions, OpenedFile, OpenedVia } from './opened.ts';
 import { KernelRegion } from './region.ts';
 
+/** A device has fewer regions, and fewer kinds of interrupts. */
+const MOST_PARTS = 1024;
+
 /** How `KernelDevice.open` opens a device. */
 export interface KernelDeviceOptions {
   /**
@@ -377,5 +380,8 @@ function infoOf({ name, file }: OpenedFile): DeviceInfo {
   DeviceInfoBytes.argsz.set(view, 0, bytes.length);
   callKernel(file, DeviceCall.GET_INFO, bytes, name);
   const { flags, num_regions: numRegions, num_irqs: numIrqs } = DeviceInfoBytes.decode(view);
+  if (Math.max(numRegions, numIrqs) > MOST_PARTS) {
+    throw new VfioError('EPROTO', `${name}: the kernel gives the device ${numRegions} regions and ${numIrqs} kinds of interrupts`);
+  }
   return { name, flags, numRegions, numIrqs };
 }

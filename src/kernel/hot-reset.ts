@@ -16,9 +16,10 @@ import type { HostFiles } from '../sys/host-files.ts';
 import { descriptorBytes, type KernelFile } from '../sys/kernel-file.ts';
 import { callFailure, DeviceCall } from './calls.ts';
 import type { KernelPort } from './device-port.ts';
+import { growingAnswer } from './growing-answer.ts';
 
-/** Rounds of asking for a list that grows meanwhile. */
-const ROUNDS = 8;
+/** Functions that the first question has room for. */
+const FUNCTIONS = 8;
 
 /**
  * @param files sysfs: a device of an iommufd hears of numbers in its iommufd alone, and
@@ -27,20 +28,22 @@ const ROUNDS = 8;
  *   group
  */
 export function hotResetInfo(port: KernelPort, files: HostFiles): readonly HotResetDependent[] {
-  let room = 8;
-  for (let round = 0; ; round++) {
+  const { name } = DeviceCall.GET_PCI_HOT_RESET_INFO;
+  let view = viewOf(new Uint8Array(0));
+  growingAnswer(`${port.name}: ${name}`, { room: FUNCTIONS, unit: PciDependentDevice.structSize }, (room) => {
     const bytes = new Uint8Array(PciHotResetInfo.structSize + room * PciDependentDevice.structSize);
-    const view = viewOf(bytes);
+    view = viewOf(bytes);
     PciHotResetInfo.encode(view, 0, { argsz: bytes.length });
     const result = port.file.ioctl(DeviceCall.GET_PCI_HOT_RESET_INFO.request, bytes);
-    const { flags, count } = PciHotResetInfo.decode(view);
-    if (result < 0 && (errnoName(result) !== 'ENOSPC' || count <= room || round === ROUNDS)) {
+    const count = PciHotResetInfo.count.get(view, 0);
+    if (result < 0 && (errnoName(result) !== 'ENOSPC' || count <= room)) {
       port.failed(result);
       throw callFailure(result, DeviceCall.GET_PCI_HOT_RESET_INFO, port.name);
     }
-    if (result >= 0) return list(view, count, (flags & HotResetInfoFlags.DEV_ID) !== 0, files);
-    room = count;
-  }
+    return count;
+  });
+  const { flags, count } = PciHotResetInfo.decode(view);
+  return list(view, count, (flags & HotResetInfoFlags.DEV_ID) !== 0, files);
 }
 
 function list(view: DataView, count: number, byIds: boolean, files: HostFiles): readonly HotResetDependent[] {

@@ -28,6 +28,7 @@ import { Errno, type VfioError } from '../base/errno.ts';
 import { addressOf, descriptorBytes, type KernelFile } from '../sys/kernel-file.ts';
 import { callFailure, callKernel, DeviceCall, IommufdCall } from './calls.ts';
 import type { DirtyBackend, DmaAbilities, DmaBackend } from './dma-backend.ts';
+import { growingAnswer } from './growing-answer.ts';
 import { openNode } from './node-error.ts';
 
 /** No limit of mappings: `available` counts down from here, as that of the engine. */
@@ -142,20 +143,20 @@ export class KernelIoas implements DmaBackend {
   }
 
   abilities(): DmaAbilities {
-    for (let room = RANGES; ; ) {
-      const list = new Uint8Array(room * IommuIovaRange.structSize);
-      const { bytes, view } = sized(IommuIoasIovaRanges.structSize);
-      IommuIoasIovaRanges.encode(view, 0, { ioas_id: this.id, num_iovas: room, allowed_iovas: addressOf(list) });
+    const { name } = IommufdCall.IOAS_IOVA_RANGES;
+    const { bytes, view } = sized(IommuIoasIovaRanges.structSize);
+    let list: Uint8Array = new Uint8Array(0);
+    growingAnswer(`${this.path}: ${name}`, { room: RANGES, unit: IommuIovaRange.structSize }, (room) => {
+      list = new Uint8Array(room * IommuIovaRange.structSize);
+      IommuIoasIovaRanges.encode(view, 0, { size: bytes.length, ioas_id: this.id, num_iovas: room, allowed_iovas: addressOf(list) });
       const result = this.file.ioctl(IommufdCall.IOAS_IOVA_RANGES.request, bytes);
       const count = IommuIoasIovaRanges.num_iovas.get(view, 0);
-      if (result === -Errno.EMSGSIZE && count > room) {
-        room = count;
-        continue;
-      }
-      if (result < 0) throw callFailure(result, IommufdCall.IOAS_IOVA_RANGES, this.path);
-      const granule = IommuIoasIovaRanges.out_iova_alignment.get(view, 0);
-      return { pageSizes: granule < 4096n ? 4096n : granule, ranges: rangesIn(viewOf(list), count) };
-    }
+      if (result < 0 && (result !== -Errno.EMSGSIZE || count <= room)) throw callFailure(result, IommufdCall.IOAS_IOVA_RANGES, this.path);
+      return count;
+    });
+    const granule = IommuIoasIovaRanges.out_iova_alignment.get(view, 0);
+    const ranges = rangesIn(viewOf(list), IommuIoasIovaRanges.num_iovas.get(view, 0));
+    return { pageSizes: granule < 4096n ? 4096n : granule, ranges };
   }
 
   available(used: number): number {

@@ -5,9 +5,8 @@ import { VfioError } from '../base/errno.ts';
 import { decodeRegionInfo, withoutWholeArea } from '../device/region-capabilities.ts';
 import { DeviceCall } from './calls.ts';
 import type { KernelPort } from './device-port.ts';
+import { growingAnswer } from './growing-answer.ts';
 
-/** A kernel that announces more capabilities is not believed: bytes. */
-const MAX_ARGSZ = 1 << 20;
 /** Room for the capabilities of most regions, so that one call is enough. */
 const USUAL_ARGSZ = 256;
 
@@ -23,19 +22,17 @@ export interface KernelRegionInfo {
  * @see linux/drivers/vfio/pci/vfio_pci_core.c, vfio_pci_ioctl_get_region_info()
  */
 export function describeRegion(port: KernelPort, index: number): KernelRegionInfo {
-  let room = USUAL_ARGSZ;
-  for (;;) {
-    const view = new DataView(new ArrayBuffer(room));
+  const what = `${port.name}: VFIO_DEVICE_GET_REGION_INFO of region ${index}`;
+  let view = new DataView(new ArrayBuffer(0));
+  growingAnswer(what, { room: USUAL_ARGSZ }, (room) => {
+    view = new DataView(new ArrayBuffer(room));
     RegionInfoStruct.encode(view, 0, { argsz: room, index });
     port.call(DeviceCall.GET_REGION_INFO, new Uint8Array(view.buffer));
-    const { argsz, info, offset } = decodeRegionInfo(view, `${port.name}: VFIO_DEVICE_GET_REGION_INFO of region ${index}`);
-    if (argsz > room && argsz <= MAX_ARGSZ) {
-      room = argsz;
-      continue;
-    }
-    if (argsz > room || offset > BigInt(Number.MAX_SAFE_INTEGER)) {
-      throw new VfioError('EPROTO', `${port.name}: the kernel describes region ${index} with ${argsz} bytes, at ${offset}`);
-    }
-    return { info: withoutWholeArea(info), offset: Number(offset) };
+    return RegionInfoStruct.argsz.get(view, 0);
+  });
+  const { info, offset } = decodeRegionInfo(view, what);
+  if (offset + BigInt(info.size) > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new VfioError('EPROTO', `${what}: the kernel has ${info.size} bytes at ${offset} of the device's file, past 2^53`);
   }
+  return { info: withoutWholeArea({ ...info, index }), offset: Number(offset) };
 }
