@@ -78,7 +78,11 @@ export function bindSteps({ fn, to, override }: FunctionBind): readonly HostStep
     steps.push({
       purpose: `unbind ${bdf} from ${driver}`,
       change: { kind: 'write', path: `${PCI}/drivers/${driver}/unbind`, value: bdf },
-      undo: [{ kind: 'write', path: `${PCI}/drivers/${driver}/bind`, value: bdf }],
+      undo: [
+        { kind: 'write', path: `${PCI}/drivers/${driver}/bind`, value: bdf },
+        // Virtual functions went with the driver.
+        ...virtualFunctionSteps(fn, fn.numVfs).map(({ change }) => change),
+      ],
     });
   }
   if (fn.driverOverride !== override) {

@@ -4,7 +4,7 @@ import type { VfioError } from '../base/errno.ts';
 import { BindingRecords } from './binding-records.ts';
 import { functionState } from './function-state.ts';
 import { type BindTarget, carryOutBind, checkLosses, planBind } from './host-bind.ts';
-import { carryOutRestore, checkUsers, planRestore } from './host-restore.ts';
+import { carryOutRestore, checkRestoreLosses, planRestore } from './host-restore.ts';
 import { changeCommand } from './host-step.ts';
 
 const A = '0000:01:00.0';
@@ -201,7 +201,7 @@ it('restore waits for no user: it refuses while a process has the group open', (
   host.open(7, 'qemu', '/dev/vfio/1');
   const records = new BindingRecords(host, host);
   const plan = planRestore(host, records, { kind: 'all' });
-  expect(() => checkUsers(plan, false)).toThrow(expect.objectContaining({ code: 'EBUSY' }));
+  expect(() => checkRestoreLosses(plan, false)).toThrow(expect.objectContaining({ code: 'EBUSY' }));
 });
 
 it('restore enables the virtual functions again', () => {
@@ -226,4 +226,50 @@ it('a damaged file of records is an error that names it', () => {
   const host = display();
   host.entries.set('/run/vfio-ts/bindings.json', '{"schema":"vfio-ts/bindings/1","bindings":[{"bdf":"../x"}]}');
   expect(() => bindAll(host)).toThrow(/\/run\/vfio-ts\/bindings.json is no file of vfio bind/);
+});
+
+it('an undo that fails keeps the records of what stays changed, and restore gives it back later', () => {
+  const host = display();
+  const before = host.sysfs();
+  host.stuck.add('/sys/bus/pci/drivers/nouveau/bind').add('/sys/bus/pci/drivers/snd_hda_intel/unbind');
+  expect(() => bindAll(host)).toThrow(/could not be undone/);
+  const records = new BindingRecords(host, host);
+  expect(records.read().map(({ bdf, driver }) => [bdf, driver])).toEqual([[A, 'nouveau']]);
+  host.stuck.clear();
+  carryOutRestore(host, host, records, planRestore(host, records, { kind: 'all' }));
+  expect([host.sysfs(), records.read()]).toEqual([before, []]);
+});
+
+it('a bind that fails enables the virtual functions again that went with the driver', () => {
+  const host = display({ sriov_numvfs: '2' });
+  host.stuck.add('/sys/bus/pci/drivers/vfio-pci/bind');
+  expect(() => bindAll(host)).toThrow(/the computer is as before/);
+  expect(host.changes).toContain(`/sys/bus/pci/devices/${A}/sriov_numvfs=2`);
+});
+
+it('refuses the display of the firmware without a driver, too', () => {
+  const host = new FakeHost({ [A]: { class: '030000', group: 1, attributes: { boot_vga: '1' } } }, ['vfio-pci']);
+  expect(refused(host).culprits[0]!.why).toContain('boot_vga');
+});
+
+it('refuses a disk of which a process has a volume open', () => {
+  const host = display();
+  host.entries.set('/sys/dev/block/253:0', '->../../devices/virtual/block/dm-0');
+  host.entries.set('/sys/devices/virtual/block/dm-0/uevent', 'MAJOR=253\nDEVNAME=dm-0\n');
+  host.entries.set('/sys/devices/virtual/block/dm-0/slaves/sda', `->/sys/devices/pci0000:00/${A}/ata1/block/sda`);
+  host.open(9, 'qemu', '/dev/dm-0');
+  expect(refused(host).culprits[0]!.why).toBe('process 9 (qemu), /dev/dm-0, is open');
+});
+
+it('restore refuses to take a driver away that the computer has come to need', () => {
+  const host = new FakeHost({ [A]: { group: 1 } }, ['nvme']);
+  bindAll(host, 'nvme');
+  host.entries.set('/sys/dev/block/259:0', `->/sys/devices/pci0000:00/${A}/nvme/nvme0/nvme0n1`);
+  host.entries.set('/proc/self/mountinfo', '20 1 259:0 / /data rw - ext4 /dev/nvme0n1 rw');
+  const records = new BindingRecords(host, host);
+  const plan = planRestore(host, records, { kind: 'all' });
+  expect(() => checkRestoreLosses(plan, false)).toThrow(
+    expect.objectContaining({ code: 'EBUSY', culprits: [expect.objectContaining({ why: expect.stringContaining('holds /data (ext4)') })] }),
+  );
+  expect(functionState(host, A).driver).toBe('nvme');
 });

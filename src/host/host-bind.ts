@@ -63,7 +63,8 @@ export function planBind(files: HostFiles, target: BindTarget, driver: string, o
   const binds = members
     .map((fn): FunctionBind => ({ fn, to, override: driver }))
     .filter(({ fn }) => fn.driver !== to || fn.driverOverride !== driver);
-  const moving = binds.filter(({ fn }) => fn.driver !== to && fn.driver !== null).map(({ fn }) => fn);
+  // Without a driver, too: the firmware's display shows the console through its memory.
+  const moving = binds.filter(({ fn }) => fn.driver !== to).map(({ fn }) => fn);
   const stakes = stakesOf(files, options);
   const users = nodeUsers(files);
   return {
@@ -78,7 +79,8 @@ export function planBind(files: HostFiles, target: BindTarget, driver: string, o
   };
 }
 
-function lossesOf(fn: FunctionState, stakes: readonly Stake[], users: readonly NodeUser[]): readonly Culprit[] {
+/** Losses that the computer has when the function loses its driver. */
+export function lossesOf(fn: FunctionState, stakes: readonly Stake[], users: readonly NodeUser[]): readonly Culprit[] {
   const { bdf, driver, virtualFunctions } = fn;
   const found: Culprit[] = [];
   const severe = stakes.filter((stake) => stake.severe);
@@ -151,7 +153,10 @@ export function carryOutBind(files: HostFiles, host: HostChanges, records: Bindi
     try {
       transact(host, plan.steps, () => verifyBinds(files, plan.binds));
     } catch (error) {
-      records.write(before);
+      // An undo that failed leaves a function changed, which vfio restore still can give back.
+      const changed = plan.binds.filter(({ fn }) => !isAsBefore(files, fn)).map(({ fn }) => fn.bdf);
+      const kept = records.read().filter(({ bdf }) => changed.includes(bdf));
+      records.write([...before.filter(({ bdf }) => !changed.includes(bdf)), ...kept]);
       throw error;
     }
   }
@@ -165,6 +170,11 @@ export function carryOutBind(files: HostFiles, host: HostChanges, records: Bindi
     nodes,
     warnings: warningsOf(plan, nodes),
   };
+}
+
+function isAsBefore(files: HostFiles, { bdf, driver, driverOverride, numVfs }: FunctionState): boolean {
+  const now = functionState(files, bdf);
+  return now.driver === driver && now.driverOverride === driverOverride && now.numVfs === numVfs;
 }
 
 function nodesOf(files: HostFiles, { group, binds }: BindPlan): readonly string[] {

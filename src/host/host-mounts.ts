@@ -4,7 +4,8 @@
  * @see proc_pid_mountinfo(5), swapon(8); linux/Documentation/ABI/stable/sysfs-block
  */
 import type { HostFiles } from '../sys/host-files.ts';
-import { behindLink, functionOnPath, nameIn } from './host-path.ts';
+import { behindLink, functionOnPath, functionsOfPath, nameIn } from './host-path.ts';
+import { addressBytes } from './host-routes.ts';
 
 /** A place where the computer keeps files, with the functions whose disks it is on. */
 export interface HostMount {
@@ -13,6 +14,8 @@ export interface HostMount {
   /** `ext4`, `swap`. */
   readonly type: string;
   readonly functions: readonly string[];
+  /** Addresses of computers that have the files, or the disks: NFS, iSCSI, NVMe over fabrics. */
+  readonly servers: readonly string[];
 }
 
 /** Paths in mountinfo have octal escapes for blanks. */
@@ -22,36 +25,91 @@ const unescaped = (text: string): string =>
 /** A device made of others made of others: more levels than that are a circle. */
 const MAX_LEVELS = 16;
 
-/** Functions below a block device in sysfs, through partitions, RAID, LVM and encryption. */
-function functionsBelow(files: HostFiles, device: string, level = 0): readonly string[] {
+/** The devices at the bottom of a block device: partitions, RAID, LVM and encryption are above. */
+function devicesBelow(files: HostFiles, device: string, level = 0): readonly string[] {
   if (level > MAX_LEVELS) return [];
-  const direct = functionOnPath(device);
-  if (direct !== null) return [direct];
-  const found = new Set<string>();
+  if (functionOnPath(device) !== null) return [device];
   // A partition of a RAID is below the RAID, which has the slaves.
   const parents = [device, device.slice(0, device.lastIndexOf('/'))];
-  for (const slave of parents.flatMap((at) => files.list(`${at}/slaves`).map((name) => `${at}/slaves/${name}`))) {
-    const at = behindLink(files, slave);
-    if (at !== null) for (const bdf of functionsBelow(files, at, level + 1)) found.add(bdf);
-  }
+  const slaves = parents.flatMap((at) => files.list(`${at}/slaves`).map((name) => behindLink(files, `${at}/slaves/${name}`)));
+  const below = slaves.flatMap((at) => (at === null ? [] : devicesBelow(files, at, level + 1)));
   // NVMe with several paths: the controllers are links beside the disk.
   const [subsystem] = /^.*\/nvme-subsystem\/[^/]+/.exec(device) ?? [];
-  if (subsystem !== undefined) {
-    for (const name of files.list(subsystem)) {
-      const controller = /^nvme\d+$/.test(name) ? behindLink(files, `${subsystem}/${name}`) : null;
-      const bdf = controller === null ? null : functionOnPath(controller);
-      if (bdf !== null) found.add(bdf);
-    }
-  }
-  return [...found];
+  const controllers = subsystem === undefined ? [] : files.list(subsystem).filter((name) => /^nvme\d+$/.test(name));
+  const paths = controllers.flatMap((name) => behindLink(files, `${subsystem}/${name}`) ?? []);
+  return below.length + paths.length === 0 ? [device] : [...new Set([...below, ...paths])];
 }
 
-/** The directory in sysfs of the block device `8:1`, or of the name behind `/dev/`. */
-function blockDevice(files: HostFiles, number: string, source: string): string | null {
+/** Functions below a block device in sysfs. */
+export function functionsBelow(files: HostFiles, device: string): readonly string[] {
+  return [...new Set(devicesBelow(files, device).flatMap(functionsOfPath))];
+}
+
+/** Addresses of the computers that have a disk: of NVMe over fabrics, and of iSCSI. */
+function diskServers(files: HostFiles, device: string): readonly string[] {
+  return devicesBelow(files, device).flatMap((at): readonly string[] => {
+    const [controller] = /^.*\/nvme-fabrics\/ctl\/nvme\d+/.exec(at) ?? [];
+    const target = controller === undefined ? null : /\btraddr=([^,\s]+)/.exec(files.text(`${controller}/address`) ?? '');
+    if (target !== null) return [target[1]!];
+    const [session] = /^.*\/session\d+(?=\/)/.exec(at) ?? [];
+    if (session === undefined) return [];
+    const connections = files.list(session).filter((name) => name.startsWith('connection'));
+    return connections.flatMap((name) => files.text(`${session}/${name}/iscsi_connection/${name}/address`)?.trim() ?? []);
+  });
+}
+
+/** Device mapper names its nodes; links of LVM lead to these. */
+function mappedDevice(files: HostFiles, name: string): string | null {
+  const folder = '/sys/devices/virtual/block';
+  const found = files.list(folder).find((dm) => files.text(`${folder}/${dm}/dm/name`)?.trim() === name);
+  return found === undefined ? null : `${folder}/${found}`;
+}
+
+/** The directory in sysfs of a node in /dev. */
+function deviceOfNode(files: HostFiles, node: string): string | null {
+  if (!node.startsWith('/dev/')) return null;
+  const at = behindLink(files, `/sys/class/block/${nameIn(files.link(node) ?? node)}`);
+  return at ?? (node.startsWith('/dev/mapper/') ? mappedDevice(files, nameIn(node)) : null);
+}
+
+/**
+ * Directories in sysfs of the block devices of a mount: by number, `8:1`, or by names: bcachefs has
+ * `/dev/sda:/dev/sdb`, and XFS its log in an option, `logdev=/dev/sdc`.
+ */
+function blockDevices(files: HostFiles, number: string, source: string, options: string): readonly string[] {
   const byNumber = number.startsWith('0:') ? null : behindLink(files, `/sys/dev/block/${number}`);
-  if (byNumber !== null || !source.startsWith('/dev/')) return byNumber;
-  const mapped = source.startsWith('/dev/mapper/') ? files.link(source) : null;
-  return behindLink(files, `/sys/class/block/${nameIn(mapped ?? source)}`);
+  const nodes = [...(byNumber === null ? source.split(':') : []), ...options.split(',').map((word) => word.slice(word.indexOf('=') + 1))];
+  const byName = nodes.flatMap((node) => deviceOfNode(files, node) ?? []);
+  return [...new Set([...(byNumber === null ? [] : [byNumber]), ...byName])];
+}
+
+/** Addresses of computers that have a network file system: `addr=192.0.2.1`, or in its source. */
+function fileServers(type: string, source: string, options: string): readonly string[] {
+  const named = options.split(',').flatMap((word) => /^(?:addr|mon_addr)=(.+)$/.exec(word)?.[1] ?? []);
+  const addresses = named.length > 0 ? named : /^(?:nfs|ceph|cifs|smb|9p|fuse)/.test(type) ? source.split(',') : [];
+  return addresses.flatMap((text) => /^(?:\d+\.){3}\d+|^\[?([0-9a-f]*:[0-9a-f:]+)/i.exec(text) ?? []).filter(isAddress);
+}
+
+const isAddress = (text: string | undefined): text is string => text !== undefined && addressBytes(text) !== null;
+
+interface MountTable {
+  readonly text: string;
+  /** The process whose mounts these are; null for those of this one. */
+  readonly of: string | null;
+}
+
+/** The mounts of this process, and those of each other mount namespace. */
+function mountTables(files: HostFiles): readonly MountTable[] {
+  const own = files.text('/proc/self/mountinfo') ?? files.text('/proc/mountinfo') ?? '';
+  const seen = new Set([files.link('/proc/self/ns/mnt')]);
+  const others = files.list('/proc').flatMap((pid): readonly MountTable[] => {
+    const namespace = /^\d+$/.test(pid) ? files.link(`/proc/${pid}/ns/mnt`) : null;
+    if (namespace === null || seen.has(namespace)) return [];
+    seen.add(namespace);
+    const name = files.text(`/proc/${pid}/comm`)?.trim() ?? '?';
+    return [{ text: files.text(`/proc/${pid}/mountinfo`) ?? '', of: `process ${pid} (${name})` }];
+  });
+  return [{ text: own, of: null }, ...others];
 }
 
 /** All disks of a btrfs file system of which `device` is one. */
@@ -65,35 +123,51 @@ function btrfsDisks(files: HostFiles, device: string): readonly string[] {
   return [device];
 }
 
-/** Mounted file systems and swap that are on PCI devices. */
+/** Mounted file systems and swap that are on PCI devices, or on other computers. */
 export function hostMounts(files: HostFiles): readonly HostMount[] {
-  const found: HostMount[] = [];
-  // Of an init process in a container, mounts are those of the container.
-  for (const line of (files.text('/proc/self/mountinfo') ?? files.text('/proc/mountinfo') ?? '').split('\n')) {
-    const [fields = '', after = ''] = line.split(' - ');
-    const [, , number, , at] = fields.split(' ');
-    const [type, source] = after.split(' ');
-    if (number === undefined || at === undefined || type === undefined || source === undefined) continue;
-    const device = blockDevice(files, number, unescaped(source));
-    if (device === null) continue;
-    const disks = type === 'btrfs' ? btrfsDisks(files, device) : [device];
-    const functions = new Set(disks.flatMap((disk) => functionsBelow(files, disk)));
-    if (functions.size > 0) found.push({ at: unescaped(at), type, functions: [...functions] });
-  }
-  for (const line of (files.text('/proc/swaps') ?? '').split('\n').slice(1)) {
+  const seen = new Set<string>();
+  const mounts = mountTables(files).flatMap(({ text, of }) =>
+    text.split('\n').flatMap((line): readonly HostMount[] => {
+      const [fields = '', after = ''] = line.split(' - ');
+      const [, , number, , at] = fields.split(' ');
+      const [type, source, options = ''] = after.split(' ');
+      if (number === undefined || at === undefined || type === undefined || source === undefined) return [];
+      // Another namespace has most mounts of this one, too.
+      if (of !== null && seen.has(number)) return [];
+      seen.add(number);
+      const found = mountOf(files, type, blockDevices(files, number, unescaped(source), options));
+      const servers = [...found.servers, ...fileServers(type, source, options)];
+      if (found.functions.length + servers.length === 0) return [];
+      return [{ at: `${unescaped(at)}${of === null ? '' : ` of ${of}`}`, type, functions: found.functions, servers }];
+    }),
+  );
+  return [...mounts, ...swaps(files)];
+}
+
+function swaps(files: HostFiles): readonly HostMount[] {
+  const rows = (files.text('/proc/swaps') ?? '').split('\n').slice(1);
+  return rows.flatMap((line): readonly HostMount[] => {
     const [path, kind] = line.trim().split(/\s+/);
-    if (path === undefined || kind !== 'partition') continue;
-    const device = behindLink(files, `/sys/class/block/${nameIn(path)}`);
-    const functions = device === null ? [] : functionsBelow(files, device);
-    if (functions.length > 0) found.push({ at: 'swap', type: 'swap', functions });
-  }
-  return found;
+    const device = path === undefined || kind !== 'partition' ? null : deviceOfNode(files, unescaped(path));
+    return device === null ? [] : [{ at: 'swap', type: 'swap', ...mountOf(files, 'swap', [device]) }];
+  });
+}
+
+/** The functions and the servers of the disks below `devices`. */
+function mountOf(files: HostFiles, type: string, devices: readonly string[]): Pick<HostMount, 'functions' | 'servers'> {
+  const disks = type === 'btrfs' ? devices.flatMap((device) => btrfsDisks(files, device)) : devices;
+  return {
+    functions: [...new Set(disks.flatMap((disk) => functionsBelow(files, disk)))],
+    servers: [...new Set(disks.flatMap((disk) => diskServers(files, disk)))],
+  };
 }
 
 /** Functions with disks that a pool of ZFS may be on: sysfs does not say which disks a pool has. */
 export function zfsCandidates(files: HostFiles): readonly string[] {
-  const mounts = files.text('/proc/self/mountinfo') ?? '';
-  if (!/ - zfs /.test(mounts)) return [];
+  const isMounted = mountTables(files).some(({ text }) => / - zfs /.test(text));
+  // linux: spl and zfs have a folder for each imported pool, beside their own files.
+  const pools = files.list('/proc/spl/kstat/zfs').filter((name) => files.exists(`/proc/spl/kstat/zfs/${name}/state`));
+  if (!isMounted && pools.length === 0) return [];
   const disks = files.list('/sys/class/block').filter((name) => !/^(?:loop|zram|ram|dm-|md|zd|sr)/.test(name));
   const functions = disks.flatMap((name) => functionsBelow(files, behindLink(files, `/sys/class/block/${name}`) ?? ''));
   return [...new Set(functions)];

@@ -30,7 +30,16 @@ export function functionOnPath(path: string): string | null {
   return path.split('/').findLast((part) => BDF.test(part)) ?? null;
 }
 
-/** All functions on a path, those of bridges included. */
-export function functionsOnPath(path: string): readonly string[] {
-  return path.split('/').filter((part) => BDF.test(part));
+/**
+ * The functions that a device of sysfs goes away with: the one that it is below, and controllers
+ * whose PCI domain has that one, as Intel VMD's has disks.
+ *
+ * @see linux/drivers/pci/controller/vmd.c, vmd_enable_domain()
+ */
+export function functionsOfPath(path: string): readonly string[] {
+  const parts = path.split('/');
+  const last = parts.findLast((part) => BDF.test(part));
+  if (last === undefined) return [];
+  const controllers = parts.filter((part, i) => BDF.test(part) && /^pci[0-9a-f]{4,8}:[0-9a-f]{2}$/.test(parts[i + 1] ?? ''));
+  return [last, ...controllers];
 }

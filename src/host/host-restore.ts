@@ -5,8 +5,10 @@ import type { HostFiles } from '../sys/host-files.ts';
 import { bindSteps, type FunctionBind, loadingSteps, verifyBinds, virtualFunctionSteps } from './bind-plan.ts';
 import type { BindingRecord, BindingRecords } from './binding-records.ts';
 import { type FunctionState, functionFolder, functionState, functionStates, PCI } from './function-state.ts';
+import { lossesOf } from './host-bind.ts';
 import { type HostStep, transact } from './host-step.ts';
-import { isVfioNode, nodeUsers, userText } from './node-users.ts';
+import { nodeUsers } from './node-users.ts';
+import { type StakeOptions, stakesOf } from './stakes.ts';
 
 export type RestoreTarget =
   | { readonly kind: 'all' }
@@ -20,8 +22,8 @@ export interface RestorePlan {
   readonly ended: readonly BindingRecord[];
   /** Functions of records that are not there any more. */
   readonly gone: readonly string[];
-  /** Processes that have a function open: an unbind would wait for them. */
-  readonly users: readonly Culprit[];
+  /** Losses, as of a bind: functions may have got other users since. Not empty: only with force. */
+  readonly losses: readonly Culprit[];
 }
 
 /**
@@ -34,6 +36,7 @@ export function planRestore(
   records: BindingRecords,
   target: RestoreTarget,
   persisted: readonly string[] = [],
+  options: StakeOptions = {},
 ): RestorePlan {
   const all = records.read();
   const unrecorded = persisted.filter((bdf) => files.exists(functionFolder(bdf)) && !all.some((record) => record.bdf === bdf));
@@ -48,10 +51,11 @@ export function planRestore(
   });
   const drivers = new Set(binds.flatMap(({ fn, to }) => (to === null || to === fn.driver ? [] : [to])));
   const users = nodeUsers(files);
+  const stakes = stakesOf(files, options);
   const moving = [
     ...binds.filter(({ fn, to }) => fn.driver !== to).map(({ fn }) => fn),
     ...unrecorded.map((bdf) => functionState(files, bdf)),
-  ];
+  ].filter(({ driver }) => driver !== null);
   return {
     binds,
     steps: [
@@ -65,16 +69,7 @@ export function planRestore(
     ],
     ended: wanted,
     gone: wanted.filter((record) => !present.includes(record)).map(({ bdf }) => bdf),
-    users: moving.flatMap(({ bdf, driver }): readonly Culprit[] =>
-      (users.get(bdf) ?? [])
-        .filter(({ node }) => isVfioNode(node))
-        .map((user) => ({
-          bdf,
-          driver,
-          why: `${userText(user)}, is open; the kernel waits until it is closed`,
-          fix: `End process ${user.pid} (${user.program}) first.`,
-        })),
-    ),
+    losses: moving.flatMap((fn) => lossesOf(fn, stakes.get(fn.bdf) ?? [], users.get(fn.bdf) ?? [])),
   };
 }
 
@@ -110,10 +105,13 @@ function recordsOf(files: HostFiles, all: readonly BindingRecord[], target: Rest
   return all.filter(({ bdf }) => bdf === target.bdf || functionState(files, bdf).group === group);
 }
 
-/** @throws VfioError EBUSY while processes use the functions */
-export function checkUsers({ users }: RestorePlan, force: boolean): void {
-  if (force || users.length === 0) return;
-  throw new VfioError('EBUSY', `${users[0]!.bdf} is in use`, { culprits: users });
+/** @throws VfioError EBUSY while the computer or processes use the functions */
+export function checkRestoreLosses({ losses }: RestorePlan, force: boolean): void {
+  if (force || losses.length === 0) return;
+  throw new VfioError('EBUSY', `${losses[0]!.bdf} is in use`, {
+    culprits: losses,
+    fix: '--force takes it away all the same; the lines above are the losses.',
+  });
 }
 
 export interface RestoreResult {

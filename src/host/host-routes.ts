@@ -6,7 +6,7 @@
  * rt6_info_route_proc; linux/Documentation/ABI/testing/sysfs-class-net
  */
 import type { HostFiles } from '../sys/host-files.ts';
-import { behindLink, functionOnPath } from './host-path.ts';
+import { behindLink, functionsOfPath } from './host-path.ts';
 
 interface Route {
   readonly interface: string;
@@ -86,11 +86,22 @@ export function functionsOfInterface(files: HostFiles, name: string, level = 0):
   if (level > MAX_LEVELS) return [];
   const at = `/sys/class/net/${name}`;
   const device = behindLink(files, at);
-  const direct = device === null ? null : functionOnPath(device);
-  if (direct !== null) return [direct];
+  const direct = device === null ? [] : functionsOfPath(device);
+  if (direct.length > 0) return direct;
   const folder = device ?? at;
   const lower = files.list(folder).flatMap((entry) => (entry.startsWith('lower_') ? [entry.slice('lower_'.length)] : []));
   return [...new Set(lower.flatMap((each) => functionsOfInterface(files, each, level + 1)))];
+}
+
+/**
+ * The functions that carry an interface. A tunnel, or a port of Open vSwitch, does not say what is
+ * below it: then `sure` is false, and all cards that are up may carry it.
+ */
+export function carriersOf(files: HostFiles, name: string): { readonly functions: readonly string[]; readonly sure: boolean } {
+  const functions = functionsOfInterface(files, name);
+  if (functions.length > 0) return { functions, sure: true };
+  const up = files.list('/sys/class/net').filter((each) => files.text(`/sys/class/net/${each}/operstate`)?.trim() === 'up');
+  return { functions: [...new Set(up.flatMap((each) => functionsOfInterface(files, each)))], sure: false };
 }
 
 /** Interfaces of the computer with the functions below them. */

@@ -4,7 +4,8 @@
  */
 import type { HostFiles } from '../sys/host-files.ts';
 import { type FunctionState, functionStates, groupNode, groupsOf } from './function-state.ts';
-import { behindLink, functionOnPath } from './host-path.ts';
+import { functionsBelow } from './host-mounts.ts';
+import { behindLink, functionsOfPath } from './host-path.ts';
 
 export interface NodeUser {
   readonly pid: number;
@@ -23,10 +24,11 @@ export function functionNodes(
   for (const kind of ['char', 'block']) {
     for (const number of files.list(`/sys/dev/${kind}`)) {
       const at = behindLink(files, `/sys/dev/${kind}/${number}`);
-      const bdf = at === null ? null : functionOnPath(at);
-      if (bdf === null) continue;
+      // A disk of LVM or RAID is open: the disks below it are.
+      const functions = at === null ? [] : kind === 'block' ? functionsBelow(files, at) : functionsOfPath(at);
+      if (functions.length === 0) continue;
       const name = /^DEVNAME=(.+)$/m.exec(files.text(`${at}/uevent`) ?? '')?.[1];
-      if (name !== undefined) nodes.set(`/dev/${name}`, [bdf]);
+      if (name !== undefined) nodes.set(`/dev/${name}`, functions);
     }
   }
   for (const [group, members] of groupsOf(functions)) {

@@ -165,3 +165,100 @@ it('a serial card with the console of the kernel is needed', () => {
   });
   expect(said(host)).toEqual([`${USB}: is a console of the kernel (ttyS4)`]);
 });
+
+it('a controller is needed whose PCI domain has a disk that is needed', () => {
+  const host = computer({
+    '/sys/dev/block/259:1': `->/sys/devices/pci0000:00/${DISK}/pci10000:e0/10000:e0:06.0/10000:e1:00.0/nvme/nvme0/nvme0n1/nvme0n1p1`,
+    '/proc/self/mountinfo': mounted('259:1 / / rw - ext4 /dev/nvme0n1p1 rw'),
+  });
+  expect(said(host)).toEqual(['10000:e1:00.0: holds / (ext4)', `${DISK}: holds / (ext4)`]);
+});
+
+it('disks are found by the names of device mapper, by several names, and by options of a mount', () => {
+  const host = computer({
+    '/sys/class/block/sda': `->${sda}`,
+    '/sys/class/block/nvme0n1': `->${nvme}`,
+    '/sys/devices/virtual/block/dm-3/dm/name': 'vg-swap\n',
+    '/sys/devices/virtual/block/dm-3/slaves/sda': `->${sda}`,
+    '/proc/swaps': 'Filename\tType\tSize\n/dev/mapper/vg-swap partition 100 0 -2\n',
+    '/proc/self/mountinfo': mounted(
+      '0:50 / /pool rw - bcachefs /dev/sda:/dev/nvme0n1 rw',
+      '8:77 / /srv rw - xfs /dev/gone rw,logdev=/dev/nvme0n1,noquota',
+    ),
+  });
+  expect(said(host).sort()).toEqual([
+    `${DISK}: holds /pool (bcachefs)`,
+    `${DISK}: holds swap that is in use`,
+    `${NVME}: holds /pool (bcachefs)`,
+    `${NVME}: holds /srv (xfs)`,
+  ]);
+});
+
+it('a disk is needed that is mounted in another mount namespace only', () => {
+  const host = computer({
+    '/sys/dev/block/8:1': `->${sda}/sda1`,
+    '/proc/self/ns/mnt': '->mnt:[1]',
+    '/proc/self/mountinfo': mounted('0:9 / / rw - tmpfs tmpfs rw'),
+    '/proc/1/ns/mnt': '->mnt:[1]',
+    '/proc/1/mountinfo': mounted('8:1 / /not-read rw - ext4 /dev/sda1 rw'),
+    '/proc/812/ns/mnt': '->mnt:[2]',
+    '/proc/812/comm': 'postgres\n',
+    '/proc/812/mountinfo': mounted('0:9 / / rw - tmpfs tmpfs rw', '8:1 / /data rw - ext4 /dev/sda1 rw'),
+  });
+  expect(said(host)).toEqual([`${DISK}: holds /data of process 812 (postgres) (ext4)`]);
+});
+
+it('the card is needed that reaches the computer which has a file system or a disk', () => {
+  const remote = (mount: string, more: Readonly<Record<string, string>>) =>
+    said(
+      computer({
+        '/sys/class/net/eth0': `->${nicAt}`,
+        '/proc/net/route': ['Iface', route('eth0', '000200C0', '00FFFFFF')].join('\n'),
+        '/proc/self/mountinfo': mounted(mount),
+        ...more,
+      }),
+    );
+  expect(remote('0:60 / /home rw - nfs4 files:/home rw,vers=4.2,addr=192.0.2.5', {})).toEqual([
+    `${NIC}: carries /home (nfs4), which 192.0.2.5 has (eth0)`,
+  ]);
+  expect(remote('0:60 / /home rw - ceph 192.0.2.6:6789,192.0.2.7:6789:/ rw', {})).toEqual([
+    `${NIC}: carries /home (ceph), which 192.0.2.6 has (eth0)`,
+    `${NIC}: carries /home (ceph), which 192.0.2.7 has (eth0)`,
+  ]);
+  expect(
+    remote('259:5 / / rw - ext4 /dev/nvme1n1 rw', {
+      '/sys/dev/block/259:5': '->../../devices/virtual/nvme-subsystem/nvme-subsys1/nvme1n1',
+      '/sys/devices/virtual/nvme-subsystem/nvme-subsys1/nvme1n1/size': '1',
+      '/sys/devices/virtual/nvme-subsystem/nvme-subsys1/nvme1': '->../../nvme-fabrics/ctl/nvme1',
+      '/sys/devices/virtual/nvme-fabrics/ctl/nvme1/address': 'traddr=192.0.2.8,trsvcid=4420\n',
+    }),
+  ).toEqual([`${NIC}: carries / (ext4), which 192.0.2.8 has (eth0)`]);
+  const session = '/sys/devices/platform/host2/session1';
+  expect(
+    remote('8:16 / / rw - ext4 /dev/sdb rw', {
+      '/sys/dev/block/8:16': `->${session}/target2:0:0/2:0:0:0/block/sdb`,
+      [`${session}/connection1:0/iscsi_connection/connection1:0/address`]: '192.0.2.9\n',
+    }),
+  ).toEqual([`${NIC}: carries / (ext4), which 192.0.2.9 has (eth0)`]);
+});
+
+it('a default route by an interface without a card below it may go through any card that is up', () => {
+  const host = routed('br0', {
+    '/sys/class/net/br0': '->../../devices/virtual/net/br0',
+    '/sys/devices/virtual/net/br0/operstate': 'unknown\n',
+    [`${nicAt}/operstate`]: 'up\n',
+  });
+  expect(said(host)[0]).toBe(`${NIC}: may carry the default route (br0)`);
+  const table = host.entries.get('/proc/net/route')!;
+  host.entries.set('/proc/net/route', `${table}\n${route('eth0', '00000000', '00000000')}`);
+  expect(said(host)).toEqual([`${NIC}: carries the default route (eth0)`]);
+});
+
+it('a pool of ZFS is in use without a mounted file system', () => {
+  const host = computer({
+    '/sys/class/block/sda': `->${sda}`,
+    '/proc/spl/kstat/zfs/arcstats': '',
+    '/proc/spl/kstat/zfs/tank/state': 'ONLINE\n',
+  });
+  expect(said(host)).toEqual([`${DISK}: may hold a pool of ZFS`]);
+});

@@ -6,8 +6,8 @@
 import type { HostFiles } from '../sys/host-files.ts';
 import { functionFolder } from './function-state.ts';
 import { hostMounts, zfsCandidates } from './host-mounts.ts';
-import { behindLink, functionOnPath, nameIn } from './host-path.ts';
-import { defaultInterfaces, hostInterfaces, interfaceTo } from './host-routes.ts';
+import { behindLink, functionOnPath, functionsOfPath, nameIn } from './host-path.ts';
+import { carriersOf, defaultInterfaces, hostInterfaces, interfaceTo } from './host-routes.ts';
 
 export type StakeKind = 'file-system' | 'swap' | 'route' | 'session' | 'network' | 'display' | 'console' | 'keyboard';
 
@@ -45,33 +45,44 @@ export function stakesOf(files: HostFiles, options: StakeOptions = {}): Readonly
 }
 
 function diskStakes(files: HostFiles): readonly Stake[] {
-  const mounts = hostMounts(files).flatMap(({ at, type, functions }) =>
-    functions.map(
-      (bdf): Stake => ({
-        bdf,
-        kind: at === 'swap' ? 'swap' : 'file-system',
-        severe: true,
-        what: at === 'swap' ? 'holds swap that is in use' : `holds ${at} (${type})`,
-      }),
-    ),
-  );
+  const mounts = hostMounts(files).flatMap(({ at, type, functions, servers }) => {
+    const kind = at === 'swap' ? 'swap' : 'file-system';
+    const what = at === 'swap' ? 'swap that is in use' : `${at} (${type})`;
+    const own = functions.map((bdf): Stake => ({ bdf, kind, severe: true, what: `holds ${what}` }));
+    const remote = servers.flatMap((server) => {
+      const name = interfaceTo(files, server);
+      const carriers = name === null || name === 'lo' ? [] : carriersOf(files, name).functions;
+      return carriers.map((bdf): Stake => ({ bdf, kind, severe: true, what: `carries ${what}, which ${server} has (${name})` }));
+    });
+    return [...own, ...remote];
+  });
   const pools = zfsCandidates(files).map((bdf): Stake => ({ bdf, kind: 'file-system', severe: true, what: 'may hold a pool of ZFS' }));
   return [...mounts, ...pools];
 }
 
 function networkStakes(files: HostFiles, { sshClient = null }: StakeOptions): readonly Stake[] {
   const interfaces = hostInterfaces(files);
-  const of = (name: string, kind: StakeKind, severe: boolean, what: string) =>
-    (interfaces.get(name) ?? []).map((bdf): Stake => ({ bdf, kind, severe, what }));
   const defaults = defaultInterfaces(files);
   const session = sshClient === null ? null : interfaceTo(files, sshClient);
+  const carries = (names: readonly string[], kind: StakeKind, what: string) => {
+    const all = names.map((name) => ({ name, ...carriersOf(files, name) }));
+    // A tunnel beside a card goes through the card.
+    const sure = all.filter((one) => one.sure);
+    return (sure.length > 0 ? sure : all).flatMap(({ name, functions, sure: isSure }) =>
+      functions.map((bdf): Stake => ({ bdf, kind, severe: true, what: `${isSure ? 'carries' : 'may carry'} ${what} (${name})` })),
+    );
+  };
   const up = [...interfaces.keys()].filter(
     (name) => !defaults.includes(name) && files.text(`/sys/class/net/${name}/operstate`)?.trim() === 'up',
   );
   return [
-    ...defaults.flatMap((name) => of(name, 'route', true, `carries the default route (${name})`)),
-    ...(session === null ? [] : of(session, 'session', true, `carries the ssh session from ${sshClient} (${session})`)),
-    ...up.flatMap((name) => of(name, 'network', false, `has the network interface ${name}, which is up`)),
+    ...carries(defaults, 'route', 'the default route'),
+    ...(session === null || session === 'lo' ? [] : carries([session], 'session', `the ssh session from ${sshClient}`)),
+    ...up.flatMap((name) =>
+      interfaces
+        .get(name)!
+        .map((bdf): Stake => ({ bdf, kind: 'network', severe: false, what: `has the network interface ${name}, which is up` })),
+    ),
   ];
 }
 
@@ -79,8 +90,7 @@ function networkStakes(files: HostFiles, { sshClient = null }: StakeOptions): re
 function displayStakes(files: HostFiles): readonly Stake[] {
   const found: Stake[] = [];
   const add = (path: string | null, severe: boolean, what: string): void => {
-    const bdf = path === null ? null : functionOnPath(path);
-    if (bdf !== null) found.push({ bdf, kind: 'display', severe, what });
+    for (const bdf of path === null ? [] : functionsOfPath(path)) found.push({ bdf, kind: 'display', severe, what });
   };
   for (const name of files.list('/sys/class/drm')) {
     const connector = /^card\d+-(.+)$/.exec(name)?.[1];
@@ -105,8 +115,8 @@ function displayStakes(files: HostFiles): readonly Stake[] {
 function consoleStakes(files: HostFiles): readonly Stake[] {
   return (files.text('/sys/class/tty/console/active') ?? '').split(/\s+/).flatMap((name): readonly Stake[] => {
     const at = name === '' || /^tty\d*$/.test(name) ? null : behindLink(files, `/sys/class/tty/${name}`);
-    const bdf = at === null ? null : functionOnPath(at);
-    return bdf === null ? [] : [{ bdf, kind: 'console', severe: true, what: `is a console of the kernel (${name})` }];
+    const what = `is a console of the kernel (${name})`;
+    return (at === null ? [] : functionsOfPath(at)).map((bdf) => ({ bdf, kind: 'console', severe: true, what }));
   });
 }
 

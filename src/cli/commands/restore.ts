@@ -18,7 +18,7 @@ export const restore: CommandSpec = {
     stateOption,
     jsonOption,
   ],
-  notes: ['A step that fails undoes the earlier ones. Exit status 4: a process has a device open.'],
+  notes: ['A step that fails undoes the earlier ones. Exit status 4: a process has a device open, or this computer has come to need it.'],
   examples: ['vfio restore 0000:03:00.0', 'vfio restore --all --dry-run'],
   run: async () => (await import('../host/restore.ts')).restore,
 };

@@ -1,6 +1,7 @@
 /** This computer, or a copy of its files, as the options of a command name it. */
 import { VfioError } from '../../base/errno.ts';
 import { BindingRecords, RECORDS_FILE } from '../../host/binding-records.ts';
+import { sshClientOf } from '../../host/ssh-session.ts';
 import type { StakeOptions } from '../../host/stakes.ts';
 import { type HostChanges, hostChanges } from '../../sys/host-changes.ts';
 import { type HostFiles, hostFiles } from '../../sys/host-files.ts';
@@ -27,9 +28,7 @@ export function hostAccess({ sysfs, state = RECORDS_FILE }: HostOptions, changes
     });
   }
   const host = hostChanges();
-  // sshd sets SSH_CONNECTION: the client’s address and port, then the server’s.
-  const [client] = (process.env.SSH_CONNECTION ?? '').split(' ');
-  const sshClient = files.live && client !== undefined && client !== '' ? client : null;
+  const sshClient = files.live ? sshClientOf(files, process.env.SSH_CONNECTION) : null;
   return { files, host, records: new BindingRecords(files, host, state), stakes: { sshClient } };
 }
 

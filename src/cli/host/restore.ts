@@ -3,7 +3,7 @@
 import type { BindingRecords } from '../../host/binding-records.ts';
 import { functionStates } from '../../host/function-state.ts';
 import { persistedPaths } from '../../host/host-persist.ts';
-import { carryOutRestore, checkUsers, planRestore, type RestoreTarget } from '../../host/host-restore.ts';
+import { carryOutRestore, checkRestoreLosses, planRestore, type RestoreTarget } from '../../host/host-restore.ts';
 import { changeCommand } from '../../host/host-step.ts';
 import type { HostFiles } from '../../sys/host-files.ts';
 import type { CommandContext } from '../command.ts';
@@ -24,13 +24,13 @@ export async function restore({ terminal, usage }: CommandContext, options: Rest
   const target = targetOf(options, bdf);
   if (target === null) return usage('give the address of a device, --group NUMBER, or --all: one of them');
   const access = hostAccess(options, !dryRun);
-  const { files, host, records } = access;
+  const { files, host, records, stakes } = access;
   const named = options.persist === true ? namedBy(target, files, records) : [];
   const paths = named.flatMap((at) => persistedPaths(files, at));
   const persisted = named.filter((at) => persistedPaths(files, at).length > 0);
   if (dryRun) {
-    const plan = planRestore(files, records, target, persisted);
-    checkUsers(plan, force);
+    const plan = planRestore(files, records, target, persisted, stakes);
+    checkRestoreLosses(plan, force);
     const commands = [...paths.map((path) => `rm ${path}`), ...plan.steps.map(({ change }) => changeCommand(change))];
     if (options.json === true) json(terminal, 'vfio-ts/restore/1', { dryRun, changed: [], gone: plan.gone, files: [], commands });
     else for (const line of commands) terminal.out(line);
@@ -38,8 +38,8 @@ export async function restore({ terminal, usage }: CommandContext, options: Rest
   }
   checkAdministrator(access, 'restore');
   using _lock = host.lock(`${records.path}.lock`);
-  const plan = planRestore(files, records, target, persisted);
-  checkUsers(plan, force);
+  const plan = planRestore(files, records, target, persisted, stakes);
+  checkRestoreLosses(plan, force);
   for (const path of paths) host.remove(path);
   const result = carryOutRestore(files, host, records, plan);
   if (options.json === true) {
@@ -48,6 +48,7 @@ export async function restore({ terminal, usage }: CommandContext, options: Rest
   }
   for (const { bdf: at, from, to } of result.changed) terminal.out(`${at}  ${from ?? 'no driver'} -> ${to ?? 'no driver'}`);
   for (const path of paths) terminal.out(`${path}  removed`);
+  for (const { bdf: at, why } of plan.losses) terminal.err(`lost: ${at}: ${why}`);
   for (const at of result.gone) terminal.err(`${at} is not there any more, or another card is`);
   if (result.changed.length + result.gone.length + paths.length === 0) terminal.err('(nothing to restore)');
 }
