@@ -104,3 +104,54 @@ it.each(typed)('vfio $words prints what README says', ({ words, lines }) => {
     rmSync(folder, { recursive: true });
   }
 });
+
+/** Commands of the section "Drive a real device". */
+const driven = [...(/## Drive a real device[\s\S]*?```console\n([\s\S]*?)^```$/m.exec(readme)?.[1] ?? '').matchAll(/^\$ (.*)$/gm)].map(
+  ([, line]) => line!,
+);
+
+it('README drives a real device by seven commands, which a computer of vfio exec carries out', () => {
+  expect(driven.length).toBe(7);
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-'));
+  const cli = `${process.execPath} ${join(root, 'bin', 'vfio.js')}`;
+  try {
+    writeFileSync(
+      join(folder, 'computer.yaml'),
+      `devices: [{ at: 01.0, kind: root-port, bus: 3, devices: [{ at: 00.0, model: nvme, options: { size: 64M }, driver: nvme }] }]
+hostDrivers: [{ name: nvme, ids: ['class:010802'] }]
+`,
+    );
+    writeFileSync(
+      join(folder, 'my-driver.ts'),
+      `import { open } from 'vfio-ts';
+export async function main(address: string) {
+  using dev = await open(address);
+  console.log('mine:', dev.name);
+}
+`,
+    );
+    const script = driven.map((line) => {
+      const words = line
+        .replace(/^sudo /, '')
+        .replace('npx vfio', cli)
+        .replace('$USER', 'root');
+      return `echo "@ ${line.replaceAll('$', '')}"; ${words}; echo "@ status $?"`;
+    });
+    const { stdout, stderr } = spawnSync(
+      process.execPath,
+      [join(root, 'bin', 'vfio.js'), 'exec', '--machine', join(folder, 'computer.yaml'), '--', 'sh', '-c', script.join('\n')],
+      { cwd: folder, encoding: 'utf8', env: { ...process.env, NO_COLOR: '1', XDG_RUNTIME_DIR: folder } },
+    );
+    const statuses = [...stdout.matchAll(/^@ status (\d+)$/gm)].map(([, status]) => Number(status));
+    // The doctor may find something on the computer that the tests run on.
+    expect([0, 3], stderr).toContain(statuses[0]);
+    expect(statuses.slice(1), stdout + stderr).toEqual([0, 0, 0, 0, 0, 0]);
+    expect(stdout).toMatch(/^0000:03:00\.0 .* nvme +group \d+ +free/m);
+    expect(stdout).toContain('nvme -> vfio-pci');
+    expect(stdout).toContain('vfio-ts NVMe');
+    expect(stdout).toContain('mine: 0000:03:00.0');
+    expect(stdout).toContain('vfio-pci -> nvme');
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}, 120_000);

@@ -59,6 +59,12 @@ export function parseAddress(text: string): Address {
   }
 }
 
+/** An address as programs print it: of a PCI function in full, every other one as it was given. */
+export function printedAddress(text: string): string {
+  const address = parseAddress(text);
+  return address.kind === 'pci' ? address.bdf : text;
+}
+
 /** The text after `sim:` with full paths, for a process with another working directory. */
 export function withFullPaths(device: string): string {
   if (namesFile(device)) {

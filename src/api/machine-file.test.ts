@@ -187,6 +187,11 @@ devices:
 describe('what only a declaration can bring about', () => {
   const switchOn = (source: string) => start(parseMachine(source));
 
+  it.each(['none', 'null', '~'])('driver: %s is no driver', (word) => {
+    const { devices } = parseMachine(`devices: [{ at: 04.0, model: edu, driver: ${word} }]`, 'm.yaml');
+    expect(devices[0]!.driver).toBeNull();
+  });
+
   it('B.8 params takes every parameter by its name, with its kind of value', () => {
     using machine = switchOn(`
 params:

@@ -191,6 +191,9 @@ const link = z
   })
   .describe('The link below a port.');
 
+/** No driver: the word, and YAML's own null, which is text here as every other value. */
+const noDriver = /^(none|null|~)$/;
+
 const device = z
   .strictObject({
     at,
@@ -219,7 +222,7 @@ const device = z
     numVfs: number.optional().describe('Virtual functions enabled at power-on, after the driver is bound (sriov_numvfs).'),
     vfDriver: text.optional().describe('Driver of the virtual functions. Under a PF with vfio-pci they get vfio-pci in any case.'),
     driver: text
-      .transform((name) => (name === 'none' ? null : name))
+      .transform((name) => (noDriver.test(name) ? null : name))
       .meta({ type: 'string' })
       .optional()
       .describe('Driver bound at power-on; none: no driver. Default: the driver that matches.'),

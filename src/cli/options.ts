@@ -32,6 +32,7 @@ export const stateOption: OptionSpec = {
   flags: '--state <file>',
   help: 'the file with the drivers from before. Default: /run/vfio-ts/bindings.json',
   kind: file(),
+  env: 'VFIO_BINDINGS',
 };
 
 /** Options of commands that open devices of this computer. */

@@ -13,6 +13,9 @@ import type { SysfsTree } from './sysfs/sysfs-tree.ts';
 import { filterRows } from './system-calls.ts';
 import type { BarAccess } from './trap/mapped-bars.ts';
 
+/** The environment variable in place of --state of `vfio bind` and `vfio restore`. */
+export const BINDINGS_VARIABLE = 'VFIO_BINDINGS';
+
 /** A program to start, and the machine as the program's filter and mounts have it. */
 export interface LaunchRequest {
   /** The program, looked up as a shell does, and its arguments. */
@@ -20,6 +23,8 @@ export interface LaunchRequest {
   readonly environment?: Readonly<Record<string, string | undefined>>;
   /** The machine's files in /sys and /dev; null: the program sees the computer's own. */
   readonly mounts: readonly MountCall[] | null;
+  /** `SysfsTree.bindings`, where the program sees the machine's files. */
+  readonly bindings?: string | undefined;
   /** Bytes of the largest region 0 of any function. */
   readonly region0: number;
   /** The process that supervises. Default: this one. */
@@ -35,7 +40,7 @@ export interface Launched {
   readonly firstDescriptor: number;
 }
 
-export interface ProgramOptions extends Omit<LaunchRequest, 'mounts' | 'supervisor'> {
+export interface ProgramOptions extends Omit<LaunchRequest, 'mounts' | 'bindings' | 'supervisor'> {
   /** The machine's files in /sys and /dev; null: the program sees the computer's own. */
   readonly tree: SysfsTree | null;
   /** As `SupervisorOptions`. */
@@ -91,7 +96,8 @@ export function startProgram(kernel: Kernel, { tree, bars, memlock, ...request }
  * Launch with the machine's files in place of the computer's, in mounts of the program's own. A
  * kernel that lets no user mount an overlayfs gets more mounts instead.
  */
-function launchWithFiles(request: Omit<LaunchRequest, 'mounts'>, tree: SysfsTree): Launched {
+function launchWithFiles(given: Omit<LaunchRequest, 'mounts'>, tree: SysfsTree): Launched {
+  const request = { ...given, bindings: tree.bindings };
   try {
     return launchProgram({ ...request, mounts: tree.mounts() });
   } catch (error) {
@@ -106,7 +112,7 @@ export function isOverlayRefusal(error: unknown): boolean {
 }
 
 /** @throws VfioError ENOENT, EACCES; ENOSYS on a processor that is not known; as `launch` */
-export function launchProgram({ command, environment = process.env, mounts, region0, supervisor }: LaunchRequest): Launched {
+export function launchProgram({ command, environment = process.env, mounts, bindings, region0, supervisor }: LaunchRequest): Launched {
   const numbers = callNumbers[process.arch];
   if (numbers === undefined)
     throw new VfioError('ENOSYS', `vfio exec knows no system calls of the processor ${process.arch}, only of x64 and arm64`);
@@ -118,7 +124,9 @@ export function launchProgram({ command, environment = process.env, mounts, regi
   const launched = launch({
     path,
     argv: command,
-    environment: Object.entries(environment).map(([name, value]) => `${name}=${value}`),
+    environment: Object.entries(bindings === undefined ? environment : { [BINDINGS_VARIABLE]: bindings, ...environment }).map(
+      ([name, value]) => `${name}=${value}`,
+    ),
     filter: filterOf(filterRows(firstDescriptor, Math.max(region0, mounts === null ? 0 : CONFIG_BYTES)), numbers),
     namespaces: mounts === null ? 'none' : isRoot ? 'mounts' : 'user+mounts',
     steps: [...identity, ...tracer, ...(mounts ?? []).map(mountStep)],

@@ -14,6 +14,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
@@ -27,6 +28,7 @@ import { OwnedFd } from './owned-fd.ts';
 import { fromNode } from './system-error.ts';
 
 const LOCK = '.owner';
+const OWNER_WRITES = 0o200;
 /** A folder without a lock is older than this, or its owner is about to lock it: milliseconds. */
 const MAKING_MS = 60_000;
 
@@ -93,8 +95,16 @@ export class ClaimedFolder implements Disposable {
     });
   }
 
+  /** Its mode stays, also one that lets no user write it. */
   rewriteFile(inside: string, content: string): void {
-    this.#attempt(() => writeFileSync(this.place(inside), content, 'latin1'));
+    this.#attempt(() => {
+      const place = this.place(inside);
+      const { mode } = statSync(place);
+      const isClosed = (mode & OWNER_WRITES) === 0;
+      if (isClosed) chmodSync(place, mode | OWNER_WRITES);
+      writeFileSync(place, content, 'latin1');
+      if (isClosed) chmodSync(place, mode);
+    });
   }
 
   /**

@@ -63,6 +63,8 @@ export interface HostChanges {
   ownerOf(path: string): Owner | null;
   /** Whether this process may read and write the file. */
   permits(path: string): boolean;
+  /** Whether this user may write a file, which may be closed to readers. */
+  permitsWrite(path: string): boolean;
   /** Run a program to its end. */
   run(program: string, words: readonly string[]): ProgramResult;
   /** The user of this name or number; null for none. */
@@ -159,14 +161,8 @@ export function hostChanges(): HostChanges {
       const found = statSync(path, { throwIfNoEntry: false });
       return found === undefined ? null : { uid: found.uid, gid: found.gid, mode: found.mode & 0o7777 };
     },
-    permits: (path) => {
-      try {
-        accessSync(path, constants.R_OK | constants.W_OK);
-        return true;
-      } catch {
-        return false;
-      }
-    },
+    permits: (path) => allows(path, constants.R_OK | constants.W_OK),
+    permitsWrite: (path) => allows(path, constants.W_OK),
     run: (program, words) => {
       const { status, stdout, stderr, error } = spawnSync(program, [...words], {
         encoding: 'utf8',
@@ -179,4 +175,13 @@ export function hostChanges(): HostChanges {
     lock: lockFile,
     uid: process.getuid?.() ?? 0,
   };
+}
+
+function allows(path: string, access: number): boolean {
+  try {
+    accessSync(path, access);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -40,6 +40,15 @@ it.skipIf(compiler === null || !isRoot)('a program that becomes another user los
   expect(lines.slice(0, 4)).toEqual(['container ok', 'version 0', 'group EACCES', 'bad pointer EBADF']);
 });
 
+it.skipIf(!possible)('an ordinary user binds devices of the machine, and the computer keeps no record of it', () => {
+  const script = [`"$0" "$1" bind 01:00.0 --driver pci-stub`, 'echo "$VFIO_BINDINGS"', `"$0" "$1" restore --all`].join(' && ');
+  const { status, lines, stderr } = run(...(isRoot ? nobody : []), ...vfio, 'exec', '--device', 'edu', '--', 'sh', '-c', script, ...vfio);
+  expect(status, stderr).toBe(0);
+  expect(lines[0]).toBe('0000:01:00.0  vfio-pci -> pci-stub');
+  expect(lines.some((line) => /\/vfio-exec-\w+\/run\//.test(line))).toBe(true);
+  expect(lines.at(-1)).toBe('0000:01:00.0  pci-stub -> vfio-pci');
+});
+
 it.skipIf(!possible)('a program opens pseudo-terminals', () => {
   const code = 'import os; m, s = os.openpty(); os.write(s, b"x"); print(os.read(m, 1), os.ttyname(s))';
   for (const user of isRoot ? [[], nobody] : [[]]) {

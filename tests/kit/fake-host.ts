@@ -169,6 +169,10 @@ export class FakeHost implements HostFiles, HostChanges {
     return this.exists(path);
   }
 
+  permitsWrite(path: string): boolean {
+    return this.permits(path);
+  }
+
   run(program: string, words: readonly string[]): ProgramResult {
     const printed = this.programs.get(program);
     if (printed !== undefined) return { status: 0, printed, said: '' };

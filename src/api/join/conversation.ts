@@ -45,6 +45,8 @@ export interface ProgramView {
   /** Bytes of the largest region 0 of any function. */
   readonly region0: number;
   readonly mounts: readonly MountCall[] | null;
+  /** As in `LaunchRequest`. */
+  readonly bindings?: string | undefined;
 }
 
 const FAULTS_MAX = 64;

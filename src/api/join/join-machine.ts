@@ -47,8 +47,8 @@ export async function startJoined(directory: string, command: readonly string[],
   };
   const launchOnce = async (overlay: boolean): Promise<Launched> => {
     await link.sendJson(Kind.PROGRAM, { ...request, overlay });
-    const { mounts, region0, supervisor } = (await link.expect(Kind.MOUNTS, ANSWER_MS)) as unknown as ProgramView;
-    return launchProgram({ command, mounts, region0, supervisor, ...(environment === undefined ? {} : { environment }) });
+    const { mounts, bindings, region0, supervisor } = (await link.expect(Kind.MOUNTS, ANSWER_MS)) as unknown as ProgramView;
+    return launchProgram({ command, mounts, bindings, region0, supervisor, ...(environment === undefined ? {} : { environment }) });
   };
   const { program, listener, firstDescriptor } = await launchOnce(true).catch((error: unknown) => {
     if (isOverlayRefusal(error)) return launchOnce(false);

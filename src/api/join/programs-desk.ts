@@ -101,7 +101,7 @@ export class ProgramsDesk implements Disposable {
   async #started(link: Link, request: ProgramRequest, tree: SysfsTree | null): Promise<number> {
     const region0 = firstRegionSize(this.#options.machine);
     for (const overlay of request.overlay ? [true, false] : [false]) {
-      const view: ProgramView = { supervisor: process.pid, region0, mounts: tree?.mounts({ overlay }) ?? null };
+      const view: ProgramView = { supervisor: process.pid, region0, mounts: tree?.mounts({ overlay }) ?? null, bindings: tree?.bindings };
       await link.sendJson(Kind.MOUNTS, view);
       const frame = await link.receive(START_MS);
       if (frame.kind === Kind.LISTENER) return checkStart(decodeJson(frame)).firstDescriptor;

@@ -34,6 +34,6 @@ export function hostAccess({ sysfs, state = RECORDS_FILE }: HostOptions, changes
 
 /** @throws VfioError EPERM for a user who may not change drivers */
 export function checkAdministrator({ host }: HostAccess, command: string): void {
-  if (host.permits('/sys/bus/pci/drivers_probe') || host.uid === 0) return;
+  if (host.permitsWrite('/sys/bus/pci/drivers_probe') || host.uid === 0) return;
   throw new VfioError('EPERM', `${command} changes drivers, which root alone may do`, { fix: `sudo vfio ${command} …` });
 }

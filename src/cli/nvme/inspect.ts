@@ -1,6 +1,7 @@
 /**
  * `vfio nvme list`, `id`, `smart`: what a controller says of itself, for people and for programs.
  */
+import { printedAddress } from '../../api/address.ts';
 import { controllerRows, formatOf, namespaceRows } from './describe-identify.ts';
 import { type ListedNamespace, listLines } from './describe-list.ts';
 import { isCritical, smartRows } from './describe-smart.ts';
@@ -21,7 +22,7 @@ export async function list(addresses: readonly string[], access?: NvmeAccess): P
     for (const ns of driver.namespaces) {
       const { data, metadata } = formatOf(ns.identify);
       namespaces.push({
-        address,
+        address: printedAddress(address),
         serial,
         model,
         firmware,

@@ -92,6 +92,14 @@ export class SysfsTree implements Disposable {
     return new SysfsTree(machine, process.geteuid!(), folder, host, undo.move());
   }
 
+  /**
+   * The file in which `vfio bind` of a program notes the drivers from before: these binds are the
+   * machine's, not the computer's.
+   */
+  get bindings(): string {
+    return this.#folder.place('/run/vfio-ts/bindings.json');
+  }
+
   /** The calls of mount(2) for one program, in order; see `mounts.ts`. */
   mounts(options: MountOptions = {}): readonly MountCall[] {
     const views: View[] = [...this.#rootBuses(), ...replaced].map((target) => ({
