@@ -161,6 +161,7 @@ export const DeviceCall = {
       EINVAL: 'Own every device that the reset hits: open them all, and give them all.',
       EBUSY: 'A device that the reset hits is in use; close it first.',
       ENODEV: 'Neither the slot nor the bus of the device can be reset; use reset().',
+      ENOTTY: 'The reset was made, and the port reports no link after it: look whether the device answers.',
       EPERM: 'Open the devices by this process: a group that a different process has is no proof.',
     },
   },

@@ -11,12 +11,19 @@ import { checkU64 } from '../base/check.ts';
 import { viewOf } from '../base/data-view.ts';
 import { regionName } from '../device/file-window.ts';
 import type { KernelFile } from '../sys/kernel-file.ts';
-import { callFailure, DeviceCall } from './calls.ts';
+import { callFailure, DeviceCall, type KernelCall } from './calls.ts';
 import type { KernelPort } from './device-port.ts';
 import { featureCall, requestBytes } from './features.ts';
 
 const O_RDWR = 2;
 const O_CLOEXEC = 0o2000000;
+
+const remedies: NonNullable<KernelCall['remedies']> = {
+  EINVAL: 'Name at least one range, of whole pages inside of the BAR.',
+  ENODEV: 'Name a BAR: other regions are no memory of the device.',
+  EOPNOTSUPP: 'Name a BAR of memory that the device has, or use a kernel with CONFIG_VFIO_PCI_DMABUF.',
+  ENOTTY: 'Use a kernel with CONFIG_VFIO_PCI_DMABUF.',
+};
 
 /** A `DmaBuf` of the kernel. Disposing it closes the descriptor. */
 export class KernelDmaBuf implements DmaBuf {
@@ -65,13 +72,9 @@ export function exportDmaBuf(port: KernelPort, request: DmaBufRequest, answers: 
     const made = port.file.ioctlFile(DeviceCall.FEATURE.request, bytes, `a dma-buf of ${port.name} ${regionName(region)}`);
     if (typeof made !== 'number') return made;
     port.failed(made);
-    throw callFailure(made, featureCall(Feature.DMA_BUF), port.name, fixOf(ranges.length));
+    throw callFailure(made, { ...featureCall(Feature.DMA_BUF), remedies }, port.name);
   };
   const { source } = port;
   const file = source.on ? source.attempt('feature', { name: 'DMA_BUF', op: 'get' }, ask) : ask();
   return new KernelDmaBuf(file, size, answers);
-}
-
-function fixOf(ranges: number): string | undefined {
-  return ranges === 0 ? 'Name at least one range.' : undefined;
 }

@@ -4,7 +4,7 @@ import { findDevice, notViable } from './location.ts';
 
 const BDF = '0000:03:00.0';
 
-function roots(functions: readonly TreeFunction[], more: Readonly<Record<string, string>> = {}) {
+function roots(functions: readonly TreeFunction[], more: Parameters<typeof hostTree>[1] = {}) {
   return { files: hostTree(functions, more), dev: '/dev' };
 }
 
@@ -30,6 +30,16 @@ describe('the location of a device', () => {
     const uuid = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
     const found = findDevice(uuid, 'mdev', roots([], { [`/sys/bus/mdev/devices/${uuid}/vfio-dev/vfio0/dev`]: '511:0' }));
     expect(found).toMatchObject({ name: uuid, cdev: { path: '/dev/vfio/devices/vfio0' } });
+  });
+
+  it('is the usual file of its group for a mediated device, though the kernel names the group as without an IOMMU', () => {
+    const uuid = '83b8f4f2-509f-382f-3c1e-e6bfe0fa1001';
+    const files = {
+      [`/sys/bus/mdev/devices/${uuid}/vfio-dev/vfio0/dev`]: '511:0',
+      [`/sys/bus/mdev/devices/${uuid}/iommu_group`]: { link: '/sys/kernel/iommu_groups/4' },
+      '/sys/kernel/iommu_groups/4/name': 'vfio-noiommu',
+    };
+    expect(findDevice(uuid, 'mdev', roots([], files)).group).toEqual({ number: 4, path: '/dev/vfio/4', noIommu: false });
   });
 
   it('names devices that are there for one that is not', () => {

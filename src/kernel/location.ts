@@ -38,7 +38,10 @@ export interface KernelRoots {
 const PCI = '/sys/bus/pci/devices';
 const MDEV = '/sys/bus/mdev/devices';
 const GROUPS = '/sys/kernel/iommu_groups';
-/** The name that the kernel gives a group that it makes for a device without an IOMMU. */
+/**
+ * The name that the kernel gives a group that it makes for a device without an IOMMU, and also for
+ * a mediated device, which needs none.
+ */
 const NO_IOMMU = 'vfio-noiommu';
 /** Addresses that an error lists at most. */
 const LISTED = 8;
@@ -60,12 +63,12 @@ export function findDevice(name: string, bus: 'pci' | 'mdev', roots: KernelRoots
   if (number === null && own === undefined) throw noGroup(name);
   if (own === undefined && (driver === null || !/vfio/.test(driver))) throw wrongDriver(name, driver);
   const cdev = own === undefined ? null : { path: `${dev}/vfio/devices/${own}`, noIommu: own.startsWith('noiommu-') };
-  const group = number === null ? null : groupPlace(Number(number), roots);
+  const group = number === null ? null : groupPlace(Number(number), bus, roots);
   return { name, group, cdev };
 }
 
-function groupPlace(number: number, { files, dev }: KernelRoots): GroupPlace {
-  const noIommu = files.text(`${GROUPS}/${number}/name`)?.trim() === NO_IOMMU;
+function groupPlace(number: number, bus: 'pci' | 'mdev', { files, dev }: KernelRoots): GroupPlace {
+  const noIommu = bus === 'pci' && files.text(`${GROUPS}/${number}/name`)?.trim() === NO_IOMMU;
   return { number, path: `${dev}/vfio/${noIommu ? 'noiommu-' : ''}${number}`, noIommu };
 }
 

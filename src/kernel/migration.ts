@@ -9,7 +9,7 @@ import type { MigrationControl, MigrationStream, PrecopyInfo } from '../abi/devi
 import { Feature, FeatureFlags, MigrationState } from '../abi/vfio.ts';
 import { FeatureMigDataSize, FeatureMigration, FeatureMigState, PrecopyInfo as PrecopyInfoBytes } from '../abi/vfio-structs.ts';
 import { viewOf } from '../base/data-view.ts';
-import { VfioError } from '../base/errno.ts';
+import { Errno, VfioError } from '../base/errno.ts';
 import { KernelFile } from '../sys/kernel-file.ts';
 import { OwnedFd } from '../sys/owned-fd.ts';
 import { callFailure, callKernel, DeviceCall, type KernelCall } from './calls.ts';
@@ -121,7 +121,11 @@ export class KernelMigration implements MigrationControl, Disposable {
   }
 }
 
-const reading: KernelCall = { name: 'read of migration data', request: 0 };
+const reading: KernelCall = {
+  name: 'read of migration data',
+  request: 0,
+  remedies: { ENOMSG: 'Nothing is left to send while the device runs: ask again later, or go to STOP_COPY.' },
+};
 const writing: KernelCall = {
   name: 'write of migration data',
   request: 0,
@@ -165,6 +169,8 @@ class KernelStream implements MigrationStream {
     if (into.length === 0) return 0;
     const got = this.#file.read(into);
     if (got < 0) throw callFailure(got, reading, this.#port.name);
+    // Some drivers, as Linux's sample mtty, answer 0 where others answer ENOMSG.
+    if (got === 0 && this.#state !== MigrationState.STOP_COPY) throw callFailure(-Errno.ENOMSG, reading, this.#port.name);
     return got;
   }
 

@@ -21,8 +21,11 @@ export function configBytes(size: number, set: (view: DataView) => void): Uint8A
   return bytes;
 }
 
-/** The files of a computer that has `functions`, and `more`. */
-export function hostTree(functions: readonly TreeFunction[], more: Readonly<Record<string, string>> = {}): MemoryFiles {
+/** The files of a computer that has `functions`, and `more`: texts and links. */
+export function hostTree(
+  functions: readonly TreeFunction[],
+  more: Readonly<Record<string, string | { readonly link: string }>> = {},
+): MemoryFiles {
   const entries: [string, FileEntry][] = [['/sys/kernel/iommu_groups', { directory: true }]];
   const put = (path: string, content: string | Uint8Array) => {
     entries.push([path, { bytes: typeof content === 'string' ? encoder.encode(content) : content }]);
@@ -39,6 +42,9 @@ export function hostTree(functions: readonly TreeFunction[], more: Readonly<Reco
     }
     if (driver !== undefined) entries.push([`${folder}/driver`, { link: `/sys/bus/pci/drivers/${driver}` }]);
   }
-  for (const [path, content] of Object.entries(more)) put(path, content);
+  for (const [path, content] of Object.entries(more)) {
+    if (typeof content === 'string') put(path, content);
+    else entries.push([path, content]);
+  }
   return new MemoryFiles('a tree', entries);
 }
