@@ -6,7 +6,8 @@ import { afterAll } from 'vitest';
 import { type ExecOptions, execOn } from '../../src/api/exec.ts';
 import type { Machine } from '../../src/engine/machine/machine.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'vfio-kernel-'));
+/** For files of one test file. */
+export const folder = mkdtempSync(join(tmpdir(), 'vfio-kernel-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 const hooks = join(import.meta.dirname, '../../bin/typescript.js');
 
