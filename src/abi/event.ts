@@ -214,6 +214,10 @@ export interface OpenEvent extends EventHead {
   readonly step: 'opened' | 'closed' | 'refused';
   /** The process; 0: unknown. */
   readonly pid: number;
+  /** The way to a device of this computer: `cdev`. */
+  readonly via?: string;
+  /** Why that way: one sentence. */
+  readonly why?: string;
   readonly errno?: string;
   readonly reason?: string;
 }

@@ -153,8 +153,11 @@ export const kinds: { readonly [K in EventKind]: KindRow<K> } = {
   },
   open: {
     ...quiet,
-    fields: { step: 'text', pid: 'number', errno: 'text?', reason: 'text?' },
-    words: (e) => `${e.step}${e.pid === 0 ? '' : ` by process ${e.pid}`}${refusal(e)}`,
+    fields: { step: 'text', pid: 'number', via: 'text?', why: 'text?', errno: 'text?', reason: 'text?' },
+    words: (e) => {
+      const way = e.via === undefined ? '' : ` by ${e.via}: ${e.why}`;
+      return `${e.step}${e.pid === 0 ? '' : ` by process ${e.pid}`}${way}${refusal(e)}`;
+    },
   },
   token: {
     fields: { step: 'text', reason: 'text?' },

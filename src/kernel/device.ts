@@ -170,13 +170,14 @@ export class KernelDevice implements Device {
     const source = stream.source(name);
     const ownEvents = given === undefined ? stream : source;
     try {
-      return seenOpen(source, process.pid, () => {
+      const act = () => {
         using undo = new Cleanup();
         const opened = undo.use(open(source));
         const info = infoOf(opened);
         undo.move();
         return new KernelDevice(opened, info, { stream, source, ownEvents, files: roots?.files ?? hostFiles() });
-      });
+      };
+      return seenOpen(source, process.pid, act, ({ via, why }) => ({ via, why }));
     } catch (error) {
       ownEvents[Symbol.dispose]();
       throw error;
