@@ -25,7 +25,7 @@ class Other {
     this.child = spawn(process.execPath, [...process.execArgv, import.meta.filename, role, path, via], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
-    this.ended = once(this.child, 'exit');
+    this.ended = once(this.child, 'close');
     this.child.stdout!.on('data', (text) => {
       this.#text += text;
       for (const wait of this.#waits.splice(0)) wait();
