@@ -17,16 +17,19 @@ export type Warn = (about: string, text: string) => void;
 const NEAR = 0.9;
 
 export class MappingLimits {
-  readonly #maxMaps: number | null;
+  readonly #backend: { readonly maxMaps: number | null };
   readonly #read: () => Memlock;
   #memlock: Memlock | null = null;
   /** Bytes of this space's mappings. */
   #bytes = 0;
   #warned = { memory: false, entries: false };
 
-  /** @param read for tests. Default: that of this process */
-  constructor({ maxMaps }: { readonly maxMaps: number | null }, read: () => Memlock = memlock) {
-    this.#maxMaps = maxMaps;
+  /**
+   * @param backend knows the number of mappings once a device is in it
+   * @param read for tests. Default: that of this process
+   */
+  constructor(backend: { readonly maxMaps: number | null }, read: () => Memlock = memlock) {
+    this.#backend = backend;
     this.#read = read;
   }
 
@@ -44,7 +47,7 @@ export class MappingLimits {
       this.#warned.memory = true;
       warn('memlock', `mappings for DMA lock ${kib(needed)}; this process may lock ${kib(limit)} (RLIMIT_MEMLOCK)`);
     }
-    const max = this.#maxMaps;
+    const max = this.#backend.maxMaps;
     if (max === null) return;
     if (entries + 1 < NEAR * max) this.#warned.entries = false;
     else if (!this.#warned.entries) {
@@ -66,9 +69,9 @@ export class MappingLimits {
 
   /** The numbers behind a refusal of the kernel; null for one that is about no limit. */
   reason(result: number, bytes: number, entries: number): { readonly why: string; readonly fix: string } | null {
-    if (result === -Errno.ENOSPC && this.#maxMaps !== null) {
+    if (result === -Errno.ENOSPC && this.#backend.maxMaps !== null) {
       return {
-        why: `the container has ${entries} DMA mappings, and its limit (dma_entry_limit) is ${this.#maxMaps}`,
+        why: `the container has ${entries} DMA mappings, and its limit (dma_entry_limit) is ${this.#backend.maxMaps}`,
         fix: 'Map larger pieces, unmap what is not used, or load vfio_iommu_type1 with a larger dma_entry_limit.',
       };
     }
