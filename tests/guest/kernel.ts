@@ -18,6 +18,7 @@ import type { CpioEntry } from './cpio.ts';
 import type { DiskTools } from './disk-tools.ts';
 import type { ModuleBuild } from './module-build.ts';
 import { NodeDisk } from './node-disk.ts';
+import { registerPrograms, visitRegisters } from './registers.ts';
 import { vfioModules } from './vfio-modules.ts';
 import type { BootOptions } from './virtual-machine.ts';
 import { scenario, type Visits } from './visits.ts';
@@ -25,7 +26,7 @@ import { scenario, type Visits } from './visits.ts';
 const tests = join(import.meta.dirname, '../conformance');
 
 /** Programs of the tests that run in the guest. */
-const PROGRAMS = [join(tests, 'kernel-cases.ts')];
+const PROGRAMS = [join(tests, 'kernel-cases.ts'), ...registerPrograms];
 
 const VFIO = ['vfio', 'vfio-pci', 'vfio_iommu_type1'];
 const MORE = ['iommufd', 'iommu_amdv1', 'mdev', 'mtty'];
@@ -53,6 +54,8 @@ export async function visitKernel(visits: Visits, tools: DiskTools, build: Modul
       },
       Object.fromEntries(kernel.ways.map((way) => [way, conformanceChecks(way, engine)])),
     );
+    const guest = { ...machine(visits, disk, kernel), kernel: [`vfio.modules=${kernel.modules}`] };
+    await visitRegisters(visits, kernel.title, guest, kernel.ways);
   }
 }
 
