@@ -1,7 +1,8 @@
 /**
  * `npm run test:guest [-- --only SUBJECT] [--kernel stable|backports] [--speed] [--require]
  * [--verbose]`: boots Linux in QEMU and checks served devices from inside the guest, and the
- * package as a user of the guest's own VFIO. Subjects are edu, kernel, nvme, devices, endpoint.
+ * package as a user of the guest's own VFIO. Subjects are edu, kernel, host, nvme, devices and
+ * endpoint.
  *
  * It needs no installed package: apt fetches QEMU, the kernel and tools as Debian packages into a
  * cache ($XDG_CACHE_HOME/vfio-ts, or .cache/guest of the checkout). Where that is not possible it
@@ -15,6 +16,7 @@ import { DiskTools } from './disk-tools.ts';
 import { visitCard, visitEdu } from './edu.ts';
 import { visitEndpoint } from './endpoint.ts';
 import { GuestTools } from './guest-tools.ts';
+import { visitHost } from './host.ts';
 import { visitKernel } from './kernel.ts';
 import { ModuleBuild } from './module-build.ts';
 import { visitNvme } from './nvme.ts';
@@ -40,12 +42,12 @@ function parsed() {
   }
 }
 
-const subjects = ['edu', 'kernel', 'nvme', 'devices', 'endpoint'];
+const subjects = ['edu', 'kernel', 'host', 'nvme', 'devices', 'endpoint'];
 
 function usage(what: string): never {
   console.error(what);
   console.error(
-    'usage: npm run test:guest -- [--only edu|kernel|nvme|devices|endpoint] [--kernel stable|backports] [--speed] [--require] [--verbose]',
+    'usage: npm run test:guest -- [--only edu|kernel|host|nvme|devices|endpoint] [--kernel stable|backports] [--speed] [--require] [--verbose]',
   );
   process.exit(2);
 }
@@ -66,9 +68,10 @@ async function main(): Promise<Visits> {
   }
   if (wanted('devices')) await visitDevices(visits);
   if (wanted('endpoint')) await visitEndpoint(visits, build);
-  if (wanted('kernel') || wanted('nvme')) {
+  if (wanted('kernel') || wanted('host') || wanted('nvme')) {
     const tools = DiskTools.prepare(cache);
     if (wanted('kernel')) await visitKernel(visits, tools, build);
+    if (wanted('host')) await visitHost(visits, tools);
     if (wanted('nvme')) await visitNvme(visits, tools, { speed: options.speed });
   }
   return visits;
