@@ -86,6 +86,13 @@ export const eventOptions: readonly OptionSpec[] = [
   dataOption,
 ];
 
+/** A file of accesses alone. */
+export const recordOption: OptionSpec = {
+  flags: '--record <file>',
+  help: 'write accesses to registers, and mappings of memory, into the file, a line of JSON each (docs/events.md)',
+  kind: file(),
+};
+
 /** A paragraph for the help of these commands. */
 export const eventNote =
   'Events have no VF tokens, and without --data no bytes of memory. vfio events converts and filters files in .jsonl; docs/events.md has the formats and the programs that open them.';

@@ -30,19 +30,23 @@ it.skipIf(!programsSeeSysfs)('a driver of the package runs unchanged, by group a
   }
 });
 
-it.skipIf(!programsSeeSysfs)('events of the device are in the file of --events', async () => {
+it.skipIf(!programsSeeSysfs)('events of the device are in the files of --events and --record', async () => {
   const file = join(folder, 'events.jsonl');
-  const run = [...vfio, 'run', '--events', file, join(root, 'examples/hello-driver.ts'), '01:00.0'];
+  const record = join(folder, 'record.jsonl');
+  const run = [...vfio, 'run', '--events', file, '--record', record, join(root, 'examples/hello-driver.ts'), '01:00.0'];
   const { status } = await typed(join(root, 'examples/hello-device.ts'), ...run);
   expect(status).toBe(0);
-  const events = readFileSync(file, 'utf8')
-    .trimEnd()
-    .split('\n')
-    .slice(1)
-    .map((line) => JSON.parse(line) as { kind: string; device: string });
+  const read = (path: string) =>
+    readFileSync(path, 'utf8')
+      .trimEnd()
+      .split('\n')
+      .slice(1)
+      .map((line) => JSON.parse(line) as { kind: string; device: string });
+  const events = read(file);
   expect(new Set(events.map(({ device }) => device))).toEqual(new Set([DEVICE]));
   const kinds = events.map(({ kind }) => kind);
   for (const kind of ['open', 'access', 'mapping', 'set-irqs', 'dma-map', 'interrupt', 'wait']) expect(kinds).toContain(kind);
+  expect(read(record)).toEqual(events.filter(({ kind }) => kind === 'access' || kind === 'mapping'));
 });
 
 it.skipIf(!programsSeeSysfs)('S2-41 a driver ends when the computer asks for the device, with status 5', async () => {

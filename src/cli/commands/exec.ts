@@ -1,5 +1,5 @@
 import type { CommandSpec } from '../command.ts';
-import { eventNote, eventOptions } from '../event-options.ts';
+import { eventNote, eventOptions, recordOption } from '../event-options.ts';
 import { fault } from '../fail-option.ts';
 import { directory, file, machineFile, oneOf, servable } from '../values.ts';
 
@@ -40,11 +40,7 @@ export const exec: CommandSpec = {
       help: "the program sees this computer's own /sys and /dev; it can open /dev/vfio and /dev/iommu all the same. Needs no user namespace",
     },
     ...eventOptions,
-    {
-      flags: '--record <file>',
-      help: 'write accesses to registers, and mappings of memory, into the file, a line of JSON each (docs/events.md)',
-      kind: file(),
-    },
+    recordOption,
   ],
   notes: [
     'The program opens /dev/vfio and /dev/iommu, and finds the devices in /sys, as on a machine that has them: 0000:01:00.0, 0000:02:00.0 and so on, each in a group of its own, under vfio-pci. It may be linked statically or dynamically, and start others, which have the devices, too.',

@@ -1,5 +1,5 @@
 import type { CommandContext, CommandSpec } from '../command.ts';
-import { type EventsOptions, eventNote, eventOptions } from '../event-options.ts';
+import { type EventsOptions, eventNote, eventOptions, recordOption } from '../event-options.ts';
 import { type HardwareOptions, hardwareOf, hardwareOptions, vfTokenOption } from '../options.ts';
 import { address, codeFile } from '../values.ts';
 import type { VfTokenOptions } from '../vf-token-file.ts';
@@ -12,7 +12,7 @@ export const run: CommandSpec = {
     { name: '<address>', help: 'the device', kind: address },
     { name: '[args...]', help: 'arguments for the driver' },
   ],
-  options: [...hardwareOptions, vfTokenOption, ...eventOptions],
+  options: [...hardwareOptions, vfTokenOption, ...eventOptions, recordOption],
   notes: [
     "Ctrl-C aborts the signal. Waits on the driver's devices then end, so that the driver's blocks close them. A second Ctrl-C ends the process at once.",
     'The driver hands the token on with open(address, { token }).',
@@ -31,7 +31,7 @@ export const run: CommandSpec = {
 
 async function runDriverFile(
   { terminal }: CommandContext,
-  options: VfTokenOptions & EventsOptions & HardwareOptions,
+  options: VfTokenOptions & EventsOptions & HardwareOptions & { readonly record?: string },
   file: string,
   at: string,
   args: string[],
@@ -41,7 +41,7 @@ async function runDriverFile(
   const { interruptible } = await import('../interruptible.ts');
   const { watchedStream } = await import('../events/event-files.ts');
   const token = tokenOf(options, terminal);
-  using watched = watchedStream(options, terminal);
+  using watched = watchedStream(options, terminal, { record: options.record });
   return await interruptible(
     (signal, onRequest) => {
       const context = { args, signal, ...(token === undefined ? {} : { token }) };

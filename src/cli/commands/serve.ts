@@ -1,5 +1,5 @@
 import type { CommandSpec } from '../command.ts';
-import { eventNote, eventOptions } from '../event-options.ts';
+import { eventNote, eventOptions, recordOption } from '../event-options.ts';
 import { deviceOptions } from '../serve/device-options.ts';
 import { file, integer, orUnlimited, servable, size } from '../values.ts';
 
@@ -59,11 +59,7 @@ export const serve: CommandSpec = {
     },
     { flags: '--no-manage', help: 'leave out the second socket, PATH.manage, through which vfio migrate moves the device' },
     ...eventOptions,
-    {
-      flags: '--record <file>',
-      help: 'write accesses to registers, and mappings of memory, into the file, a line of JSON each (docs/events.md)',
-      kind: file(),
-    },
+    recordOption,
     {
       flags: '--mediator <file>',
       help: 'a mediator of yours (docs/mediation.md); a further one is asked next',

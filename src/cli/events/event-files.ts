@@ -74,7 +74,7 @@ export function watchedStream(options: EventsOptions, terminal: Terminal, more?:
   using undo = new Cleanup();
   const stream = undo.use(new EventStream({ log: more?.log ?? stderrLogger }));
   undo.use(writeEventFiles(stream, options, terminal, more));
-  if (options.events === undefined) return null;
+  if (options.events === undefined && more?.record === undefined) return null;
   const steps = undo.move();
   return { stream, [Symbol.dispose]: () => steps[Symbol.dispose]() };
 }
