@@ -57,7 +57,9 @@ describe('vfio', () => {
   it('exits 2 for a command line that it does not understand, and says where help is', async () => {
     for (const argv of [
       ['bogus'],
-      ['show'],
+      ['show', desktop, 'more'],
+      ['show', desktop, '--yaml'],
+      ['explain', 'nothing'],
       ['explain', desktop],
       ['explain', desktop, 'foo'],
       ['bind', '1:2:3', '-m', desktop],

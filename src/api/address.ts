@@ -83,7 +83,7 @@ export function namesFile(name: string): boolean {
 }
 
 export function looksLikeFile(address: string): boolean {
-  return address === '-' || (!/^(sim|unix|mdev|lent):/.test(address) && /[/]|\.(txt|hex|lspci)$/.test(address));
+  return address === '-' || (!/^(sim|unix|mdev|lent):/.test(address) && /[/]|\.(txt|hex|lspci|tar|t?[gx]z|tgz|bz2|zst)$/.test(address));
 }
 
 /**

@@ -257,6 +257,16 @@ export const machineSchema = z
       .describe(
         'linux: the groups that Linux 7.3 makes; strict: a switch with one port without ACS isolates nothing behind it. Default: linux.',
       ),
+    groups: z
+      .array(z.strictObject({ id: number, functions: z.array(text).min(1).max(65_536).describe('Full addresses, such as 0000:03:00.0.') }))
+      .max(65_536)
+      .optional()
+      .describe(
+        'The isolation groups of a recorded computer, in place of those that follow from the fabric. Default: groups follow from the fabric.',
+      ),
+    recorded: flag
+      .optional()
+      .describe('The machine is a recording of a computer: unusual fabrics are accepted as they were found. Default: false.'),
     hostDrivers: z
       .array(
         z.strictObject({

@@ -1,39 +1,48 @@
 /** `vfio explain`: whether a user can have a device, and what is in the way. */
-import { statSync } from 'node:fs';
 import type { Explanation } from '../engine/machine/explain.ts';
-import { isBdf } from '../pci/bdf.ts';
+import { isBdf, parseBdf } from '../pci/bdf.ts';
 import type { CommandContext } from './command.ts';
 import { Exit } from './exit-codes.ts';
+import { type MachineSource, machineSource } from './host/host-source.ts';
 import { json, type Terminal } from './terminal.ts';
+
+interface ExplainOptions {
+  readonly json?: boolean;
+  readonly sysfs?: string;
+}
 
 export async function explain(
   { terminal, usage }: CommandContext,
-  options: { readonly json?: boolean },
-  where: string,
-  at: string | undefined,
+  options: ExplainOptions,
+  source: string,
+  of: string | undefined,
 ): Promise<number> {
-  if (at === undefined) {
-    return usage(
-      isBdf(where)
-        ? `the machine file is missing: vfio explain MACHINE.yaml ${where}. Devices of this computer cannot be explained yet.`
-        : `the address of a device is missing: vfio explain ${where} 0000:03:00.0`,
-    );
-  }
-  const explanation = await explanationOf(where, at);
+  // One word is a device of this computer.
+  const at = of ?? (isBdf(source) ? parseBdf(source) : null);
+  if (at === null) return usage(`the address of a device is missing: vfio explain ${source} 0000:03:00.0`);
+  const explanation = await explanationOf(machineSource(of === undefined ? null : source, options.sysfs), at);
   if (options.json === true) json(terminal, 'vfio-ts/explain/1', explanation);
   else printExplanation(explanation, terminal);
   return explanation.usable ? Exit.OK : Exit.PROBLEMS;
 }
 
-async function explanationOf(where: string, at: string): Promise<Explanation> {
-  if (statSync(where, { throwIfNoEntry: false })?.isDirectory() === true) {
-    const { administerMachine } = await import('../api/machine-server.ts');
-    const { value } = await administerMachine(where, 'explain', { bdf: at });
-    return value as Explanation;
+async function explanationOf(source: MachineSource, at: string): Promise<Explanation> {
+  switch (source.kind) {
+    case 'host': {
+      using host = await source.open();
+      return host.explain(at);
+    }
+    case 'served': {
+      const { administerMachine } = await import('../api/machine-server.ts');
+      const { value } = await administerMachine(source.directory, 'explain', { bdf: at });
+      return value as Explanation;
+    }
+    case 'file': {
+      const { importMachine } = await import('../api/machine.ts');
+      using machine = await importMachine(source.path);
+      return machine.explain(at);
+    }
   }
-  const { importMachine } = await import('../api/machine.ts');
-  using machine = await importMachine(where);
-  return machine.explain(at);
 }
 
 export function printExplanation(e: Explanation, { out, paint }: Terminal): void {
@@ -57,6 +66,8 @@ export function printExplanation(e: Explanation, { out, paint }: Terminal): void
       out(`  ${mark} ${m.bdf}  ${m.name}  ${m.driver ?? 'no driver'}${m.because === null ? '' : paint.dim(`  (${m.because})`)}`);
     }
   }
+  // A machine that an older version serves has no notes.
+  for (const note of e.notes ?? []) out(paint.dim(note));
   if (e.blockers.length === 0) return;
   out('');
   for (const b of e.blockers) {

@@ -4,7 +4,7 @@ import { bdf, directory, file, machineFile, oneOf } from './values.ts';
 
 export const machineOption: OptionSpec = {
   flags: '-m, --machine <file>',
-  help: 'the machine file that has the device',
+  help: 'the machine file that has the device; for commands that only read, also a recording of a computer',
   kind: machineFile,
   env: 'VFIO_MACHINE',
 };

@@ -115,6 +115,16 @@ export const codeFile = file('.ts', '.mts', '.js', '.mjs');
 /** A machine file, or the directory where a machine is served. */
 export const machine: ValueKind = { suggest: async (word) => (await sources()).paths(word, ['.yaml', '.yml']) };
 
+/** A machine file, a served machine, or a recording of a computer. */
+export const hostSource: ValueKind = {
+  suggest: async (word) => (await sources()).paths(word, ['.yaml', '.yml', '.txt', '.lspci', '.tar', '.gz', '.xz', '.bz2', '.zst']),
+};
+
+/** The same, or a function of this computer. */
+export const hostSourceOrBdf: ValueKind = {
+  suggest: async (word, typed) => [...(await bdf.suggest!(word, typed)), ...(await hostSource.suggest!(word, typed))],
+};
+
 /** The directory where a machine is served, or the socket of one function. */
 export const servedMachine: ValueKind = {
   suggest: async (word) => [...(await (await sources()).sockets(word)), ...(await sources()).paths(word, ['/'])],

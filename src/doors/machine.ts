@@ -46,7 +46,7 @@ export type {
 export { type LinuxVersion, linuxVersions } from '../engine/linux-version.ts';
 export type { BindPlan } from '../engine/machine/bind-plan.ts';
 export type { BindRequest, CdevFile } from '../engine/machine/cdev-file.ts';
-export type { Blocker, Explanation, GroupMember } from '../engine/machine/explain.ts';
+export type { Blocker, Explanation, GroupMember, Remedies } from '../engine/machine/explain.ts';
 export type { GroupFile } from '../engine/machine/group-file.ts';
 export { Machine, type MachineOptions } from '../engine/machine/machine.ts';
 export type { MachineEvent } from '../engine/machine/machine-events.ts';
@@ -54,6 +54,7 @@ export type {
   FunctionKind,
   FunctionSpec,
   Grouping,
+  GroupSpec,
   HostDriverSpec,
   IommuKind,
   IommuSpec,
@@ -69,6 +70,18 @@ export { SyntheticVm } from '../engine/vm/synthetic-vm.ts';
 export { type VfioFile, VfioFileSet, type VfioFileSetOptions } from '../engine/vm/vfio-file-set.ts';
 export { type VmFile, VmProvider } from '../engine/vm/vm-provider.ts';
 export { EventStream, type EventStreamOptions } from '../events/stream.ts';
+export type { GroupDifference } from '../host/group-differences.ts';
+export { Host, type HostOptions } from '../host/host.ts';
+export type {
+  HostAcs,
+  HostFunction,
+  HostGroup,
+  HostPicture,
+  HostResource,
+  HostSource,
+  HostSriov,
+} from '../host/host-picture.ts';
+export { readHost, readThisHost } from '../host/read-host.ts';
 export { KernelDoor, type KernelDoorOptions } from '../ioctl/kernel-door.ts';
 export type { UserMemory } from '../ioctl/system-calls.ts';
 export type { PollRequest, UserProcess } from '../ioctl/user-process.ts';

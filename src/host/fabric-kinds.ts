@@ -32,6 +32,7 @@ export interface FabricPlace {
 }
 
 const PCI_TO_PCI = 0x0604;
+const HOST_BRIDGE = 0x0600;
 
 export function isBridge({ header, classCode }: Pick<FabricFacts, 'header' | 'classCode'>): boolean {
   return header === undefined ? classCode >>> 8 === PCI_TO_PCI : header === HeaderType.BRIDGE;
@@ -62,13 +63,19 @@ export function placesOf(functions: readonly FabricFacts[]): ReadonlyMap<string,
     if (there === undefined) behind.set(parent, [fn]);
     else there.push(fn);
   }
+  // A bus with a host bridge on it is a root bus; another one that no bridge forwards is not.
+  const roots = new Set(functions.filter((fn) => fn.classCode >>> 8 === HOST_BRIDGE).map((fn) => fn.bdf.slice(0, -5)));
+  const isLost = (fn: FabricFacts) =>
+    parents.get(fn) === null &&
+    fn.parent !== null &&
+    (fn.parent !== undefined || (bdfParts(fn.bdf).bus !== 0 && !roots.has(fn.bdf.slice(0, -5))));
   const kinds = new Map<FabricFacts, { kind: FunctionKind; known: boolean }>();
   const kindOf = (fn: FabricFacts, hops = 0): { kind: FunctionKind; known: boolean } => {
     const found = kinds.get(fn);
     if (found !== undefined) return found;
     const parent = parents.get(fn)!;
     const above = parent === null || hops > 255 ? null : kindOf(parent, hops + 1).kind;
-    const made = kindFrom(fn, above, behind.get(fn) ?? []);
+    const made = kindFrom(fn, above, behind.get(fn) ?? [], isLost(fn));
     kinds.set(fn, made);
     return made;
   };
@@ -98,8 +105,13 @@ const kindOfPort: Readonly<Record<number, FunctionKind>> = {
   [PciExpType.RC_EC]: 'conventional',
 };
 
-function kindFrom(fn: FabricFacts, above: FunctionKind | null, behind: readonly FabricFacts[]): { kind: FunctionKind; known: boolean } {
-  const bridge = isBridge(fn);
+function kindFrom(
+  fn: FabricFacts,
+  above: FunctionKind | null,
+  behind: readonly FabricFacts[],
+  lost: boolean,
+): { kind: FunctionKind; known: boolean } {
+  const bridge = isBridge(fn) || behind.length > 0;
   if (fn.express != null) {
     const kind = kindOfPort[fn.express];
     const isPort = kind !== undefined && kind !== 'endpoint' && kind !== 'integrated-endpoint' && kind !== 'conventional';
@@ -108,6 +120,7 @@ function kindFrom(fn: FabricFacts, above: FunctionKind | null, behind: readonly 
     return { kind: bridge ? 'pci-bridge' : 'conventional', known: false };
   }
   if (fn.express === null) return { kind: bridge ? 'pci-bridge' : 'conventional', known: true };
+  if (lost) return { kind: bridge ? 'downstream-port' : 'endpoint', known: false };
   return { kind: bridge ? guessBridge(fn, above, behind) : guessEndpoint(fn, above), known: false };
 }
 

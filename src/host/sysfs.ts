@@ -34,13 +34,13 @@ export function readSysfs(files: HostFiles, source: HostSource = files.live ? 't
   return {
     source,
     origin: files.live ? 'this computer' : files.origin,
-    hostname: reader.line('/proc/sys/kernel/hostname') ?? reader.line('/etc/hostname'),
-    kernel: reader.line('/proc/sys/kernel/osrelease') ?? kernelIn(files.text('/proc/version')),
+    hostname: reader.line('/proc/sys/kernel/hostname') ?? reader.line('/etc/hostname') ?? reader.noted('HostName'),
+    kernel: reader.line('/proc/sys/kernel/osrelease') ?? kernelIn(files.text('/proc/version')) ?? reader.noted('OSRelease'),
     commandLine: reader.line('/proc/cmdline'),
     functions,
     groups: reader.groups(functions),
     iommus: files.exists('/sys/class/iommu') ? files.list('/sys/class/iommu') : files.live ? [] : null,
-    modules: reader.modules(),
+    modules: modulesIn(files),
     interruptsRemapped: remappedIn(files.text('/proc/interrupts')),
     notes: reader.notes,
   };
@@ -82,6 +82,17 @@ class SysfsReader {
     return text === '' ? null : text.split('\n')[0]!;
   }
 
+  /** hwloc-gather-topology notes facts that no file has: `OSRelease: 6.12.48`. */
+  noted(key: string): string | null {
+    const lines = this.#files.text('/proc/hwloc-nofile-info')?.split('\n') ?? [];
+    return (
+      lines
+        .find((line) => line.startsWith(`${key}: `))
+        ?.slice(key.length + 2)
+        .trim() ?? null
+    );
+  }
+
   #number(path: string): number | null {
     const text = this.line(path);
     if (text === null) return null;
@@ -90,7 +101,7 @@ class SysfsReader {
   }
 
   #linkName(path: string): string | null {
-    return this.#files.link(path)?.split('/').at(-1) ?? null;
+    return this.#files.link(path)?.replace(/\/+$/, '').split('/').at(-1) ?? null;
   }
 
   functions(): HostFunction[] {
@@ -233,18 +244,18 @@ class SysfsReader {
         reserved: windowsIn(files.text(`${GROUPS}/${id}/reserved_regions`) ?? ''),
       }));
   }
+}
 
-  modules(): Record<string, Record<string, string>> | null {
-    const folder = '/sys/module';
-    if (!this.#files.exists(folder)) return null;
-    const names = this.#files.list(folder).filter((name) => /vfio|^iommufd$/.test(name));
-    return Object.fromEntries(
-      names.map((name) => {
-        const parameters = this.#files.list(`${folder}/${name}/parameters`);
-        return [name, Object.fromEntries(parameters.map((one) => [one, this.line(`${folder}/${name}/parameters/${one}`) ?? '']))];
-      }),
-    );
-  }
+/** Parameters of loaded modules of VFIO, by module; null where the files do not say. */
+export function modulesIn(files: HostFiles): Record<string, Record<string, string>> | null {
+  const folder = '/sys/module';
+  if (!files.exists(folder)) return null;
+  const names = files.list(folder).filter((name) => /vfio|^iommufd$/.test(name));
+  const parametersOf = (name: string) => {
+    const at = `${folder}/${name}/parameters`;
+    return Object.fromEntries(files.list(at).map((one) => [one, files.text(`${at}/${one}`)?.trim() ?? '']));
+  };
+  return Object.fromEntries(names.map((name) => [name, parametersOf(name)]));
 }
 
 /**
@@ -253,7 +264,7 @@ class SysfsReader {
  * that is no link.
  */
 function parentIn(link: string | null): string | null | undefined {
-  const above = link?.split('/').at(-2);
+  const above = link?.replace(/\/+$/, '').split('/').at(-2);
   if (above === undefined) return undefined;
   return isBdf(above) ? parseBdf(above) : null;
 }

@@ -191,6 +191,15 @@ export function hostFiles(root?: string): HostFiles {
   });
 }
 
+/** @throws VfioError ENOENT and other errors of looking at it */
+export function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch (error) {
+    throw fromNode(error, `${path} cannot be read`);
+  }
+}
+
 /** The files below any folder, such as an unpacked sosreport. */
 export function folderFiles(folder: string): HostFiles {
   return new FolderFiles(folder, [['/', folder]]);

@@ -1,4 +1,5 @@
 /** Trees of sysfs for tests: functions as a kernel shows them, in memory. */
+import { Config, HeaderType } from '../../src/abi/pci.ts';
 import type { FileEntry } from '../../src/sys/memory-files.ts';
 import { MemoryFiles } from '../../src/sys/memory-files.ts';
 
@@ -25,8 +26,9 @@ export function configBytes(size: number, set: (view: DataView) => void): Uint8A
 export function hostTree(
   functions: readonly TreeFunction[],
   more: Readonly<Record<string, string | { readonly link: string }>> = {},
+  groups = true,
 ): MemoryFiles {
-  const entries: [string, FileEntry][] = [['/sys/kernel/iommu_groups', { directory: true }]];
+  const entries: [string, FileEntry][] = groups ? [['/sys/kernel/iommu_groups', { directory: true }]] : [];
   const put = (path: string, content: string | Uint8Array) => {
     entries.push([path, { bytes: typeof content === 'string' ? encoder.encode(content) : content }]);
   };
@@ -47,4 +49,40 @@ export function hostTree(
     else entries.push([path, content]);
   }
   return new MemoryFiles('a tree', entries);
+}
+
+/**
+ * The files of a computer from lines such as `pci0000:00/0000:00:1c.0 id=8086:a110 class=060400
+ * bus=02 group=4 driver=pcieport`.
+ */
+export function hostTreeOf(lines: string): MemoryFiles {
+  const functions = lines
+    .trim()
+    .split('\n')
+    .map((line): TreeFunction => {
+      const [path = '', ...facts] = line.split(' ');
+      const of = new Map(facts.map((fact) => fact.split('=') as [string, string]));
+      const [vendor, device] = of.get('id')!.split(':');
+      const bus = of.get('bus');
+      // As others than root read it: the header.
+      const config = configBytes(64, (view) => {
+        if (bus === undefined) return;
+        view.setUint8(Config.HEADER_TYPE, HeaderType.BRIDGE);
+        view.setUint8(Config.BRIDGE_SECONDARY_BUS, Number.parseInt(bus, 16));
+      });
+      const [group, driver] = [of.get('group'), of.get('driver')];
+      return {
+        bdf: path.slice(path.lastIndexOf('/') + 1),
+        below: path.slice(0, path.lastIndexOf('/')),
+        files: { vendor: `0x${vendor}`, device: `0x${device}`, class: `0x${of.get('class')}`, config },
+        ...(group === undefined ? {} : { group: Number(group) }),
+        ...(driver === undefined ? {} : { driver }),
+      };
+    });
+  // A recording without groups has no folder of them either.
+  return hostTree(
+    functions,
+    {},
+    functions.some(({ group }) => group !== undefined),
+  );
 }

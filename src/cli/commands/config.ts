@@ -1,15 +1,22 @@
 import type { CommandSpec } from '../command.ts';
-import { jsonOption, machineOption, selectOption, vfTokenOption } from '../options.ts';
+import { jsonOption, machineOption, selectOption, sysfsOption, vfTokenOption } from '../options.ts';
 import { addressOrDump } from '../values.ts';
 
 export const config: CommandSpec = {
   name: 'config',
   summary: 'print a config space the way lspci does',
-  arguments: [{ name: '<address>', help: 'the device: a BDF, sim:MODEL, unix:PATH, or a file made by lspci -xxxx', kind: addressOrDump }],
+  arguments: [
+    {
+      name: '<address>',
+      help: 'the device: a BDF, sim:MODEL, unix:PATH, a file made by lspci -xxxx, or a recording of a computer',
+      kind: addressOrDump,
+    },
+  ],
   options: [
     machineOption,
     vfTokenOption,
     selectOption,
+    sysfsOption,
     { flags: '-u, --user', help: 'the view that a user has through VFIO, in place of the hardware registers' },
     { flags: '-n, --numeric', help: 'numbers only, no names' },
     {
@@ -28,7 +35,7 @@ export const config: CommandSpec = {
     jsonOption,
   ],
   notes: [
-    'Without --machine a BDF is a device of this computer, read through sysfs. Of a dump with several functions the command prints all.',
+    'Without --machine a BDF is a device of this computer, read through sysfs. --machine also takes a recording of a computer (vfio help show). Of a dump with several functions the command prints all.',
   ],
   examples: [
     'vfio config sim:edu',

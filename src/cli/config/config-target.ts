@@ -2,7 +2,8 @@
  * Config spaces to look at: of a model, of a device behind a socket, of a function in a machine
  * file, of this computer, or of dumps that lspci -xxx made.
  */
-import { readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, readSync, statSync } from 'node:fs';
+import { join } from 'node:path';
 import { Config, HeaderType } from '../../abi/pci.ts';
 import { RegionIndex } from '../../abi/vfio.ts';
 import { looksLikeFile, parseAddress } from '../../api/address.ts';
@@ -11,6 +12,7 @@ import { loadModel, machineAround } from '../../api/simulation.ts';
 import { VfioError } from '../../base/errno.ts';
 import { type TriedWrite, VirtualConfig, type VirtualConfigHooks } from '../../engine/device/virtual-config.ts';
 import { Machine } from '../../engine/machine/machine.ts';
+import type { HostPicture, HostResource } from '../../host/host-picture.ts';
 import { parseBdf } from '../../pci/bdf.ts';
 import { bridgeKind, bridgeRegisterAt } from '../../pci/decode/header-registers.ts';
 import type { HostFacts, KnownIdentity } from '../../pci/decode.ts';
@@ -21,6 +23,7 @@ import { type KnownRegion, userCopy, userView } from '../../pci/user-view.ts';
 import { MemfdMemory } from '../../sys/memfd.ts';
 import { type PciResource, ResourceFlag, readPciDevice } from '../../sys/pci-device.ts';
 import { fromNode } from '../../sys/system-error.ts';
+import { machineSource } from '../host/host-source.ts';
 
 export interface ConfigTarget {
   readonly bdf: string;
@@ -83,11 +86,16 @@ export async function configTargets(address: string, options: ConfigTargetOption
     throw new VfioError('EINVAL', `${address} is one function: there is nothing to select`, { fix: 'Leave --select out.' });
   }
   if (options.machine !== undefined) {
+    const source = machineSource(options.machine);
+    if (source.kind === 'host') {
+      using host = await source.open();
+      return [ofHost(host.picture, address)];
+    }
     const { importMachine } = await import('../../api/machine.ts');
     using machine = await importMachine(options.machine);
     return [ofFunction(machine, address)];
   }
-  if (isDump) return ofDump(address, options.select);
+  if (isDump) return isRecording(address) ? await ofRecording(address, options.select) : ofDump(address, options.select);
   const parsed = parseAddress(address);
   switch (parsed.kind) {
     case 'model':
@@ -127,6 +135,12 @@ export async function configTarget(address: string, options: ConfigTargetOptions
   throw new VfioError('EINVAL', `${address} holds ${targets.length} functions`, {
     fix: `Choose one with --select BDF: ${listed(targets)}.`,
   });
+}
+
+/** The directory of devices in a copy of a computer's files, or in a copy of /sys itself. */
+export function devicesIn(root: string): string {
+  const [own, inner] = [join(root, 'bus/pci/devices'), join(root, 'sys/bus/pci/devices')];
+  return existsSync(own) ? own : inner;
 }
 
 function listed(targets: readonly { readonly bdf: string }[]): string {
@@ -280,6 +294,81 @@ function ofThisComputer(bdf: string, sysfs?: string): ConfigTarget {
       ...(files.numaNode === null ? {} : { numaNode: files.numaNode }),
     },
     ...(files.isVirtualFunction ? { isVirtualFunction: true } : {}),
+  });
+}
+
+/** A folder, or an archive, which does not begin as text does. */
+function isRecording(path: string): boolean {
+  if (path === '-') return false;
+  const found = statSync(path, { throwIfNoEntry: false });
+  if (found === undefined || found.isDirectory()) return found !== undefined;
+  const fd = openSync(path, 'r');
+  try {
+    const begun = Buffer.alloc(512);
+    return (
+      begun.subarray(0, readSync(fd, begun, 0, begun.length, 0)).some((byte) => byte === 0 || byte === 0x1f || byte >= 0xf8) ||
+      /\.bz2$/.test(path)
+    );
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The functions of a recording whose config spaces it has. */
+async function ofRecording(path: string, select?: string): Promise<ConfigTarget[]> {
+  const { readHost } = await import('../../host/read-host.ts');
+  const picture = await readHost(path);
+  if (select !== undefined) return [ofHost(picture, select)];
+  const read = picture.functions.filter((fn) => fn.config.length > 0);
+  if (read.length === 0) throw new VfioError('EINVAL', `${path} has no config spaces`, { fix: 'lspci prints them with -xxxx, as root.' });
+  return read.map((fn) => ofHost(picture, fn.bdf));
+}
+
+/**
+ * @throws VfioError ENODEV for a function that the computer does not have; EINVAL without its
+ *   registers
+ */
+function ofHost({ functions, origin }: HostPicture, at: string): ConfigTarget {
+  const bdf = parseBdf(at);
+  const fn = functions.find((one) => one.bdf === bdf);
+  if (fn === undefined) throw new VfioError('ENODEV', `${origin} has no ${bdf}`, { fix: `It has ${listed(functions)}.` });
+  if (fn.config.length === 0) {
+    throw new VfioError('EINVAL', `${origin} has no config space of ${bdf}`, { fix: 'lspci prints it with -xxxx, as root.' });
+  }
+  const { vendor, device, subsystemVendor, subsystem, classCode, revision } = fn;
+  const answers = !fn.config.every((byte) => byte === 0xff);
+  const region = (resource: HostResource | null): KnownRegion | undefined =>
+    resource === null || resource.size === null
+      ? undefined
+      : {
+          ...(resource.start === null ? {} : { address: resource.start }),
+          size: resource.size,
+          kind: resource.kind,
+          wide: resource.wide,
+          prefetchable: resource.prefetchable,
+        };
+  return ofBytes(bdf, fn.config, {
+    regions: answers ? fn.resources.map(region) : [],
+    ...(vendor === null || device === null
+      ? {}
+      : {
+          identity: {
+            vendor,
+            device,
+            subsystemVendor: subsystemVendor ?? 0,
+            subsystem: subsystem ?? 0,
+            classCode,
+            revision: revision ?? fn.config[Config.REVISION_ID]!,
+          },
+        }),
+    host: {
+      ...(fn.irq === null ? {} : { irq: fn.irq }),
+      ...(fn.slot === null ? {} : { slot: fn.slot }),
+      ...(fn.driver === null ? {} : { driver: fn.driver }),
+      ...(fn.group === null ? {} : { iommuGroup: fn.group }),
+      ...(fn.numaNode === null ? {} : { numaNode: fn.numaNode }),
+    },
+    ...(fn.physicalFunction === null ? {} : { isVirtualFunction: true }),
   });
 }
 

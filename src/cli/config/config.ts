@@ -9,7 +9,7 @@ import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
 import { json, say } from '../terminal.ts';
 import { tokenOf, type VfTokenOptions } from '../vf-token-file.ts';
-import { type ConfigTarget, configTargets, doesNotAnswer } from './config-target.ts';
+import { type ConfigTarget, configTargets, devicesIn, doesNotAnswer } from './config-target.ts';
 import { loadPciNames } from './pci-names.ts';
 
 interface Options extends VfTokenOptions {
@@ -23,11 +23,17 @@ interface Options extends VfTokenOptions {
   readonly terse?: boolean;
   readonly permissions?: boolean;
   readonly select?: string;
+  readonly sysfs?: string;
 }
 
 export async function printConfig({ terminal }: CommandContext, options: Options, address: string): Promise<number> {
-  const { machine, select } = options;
-  const targets = await configTargets(address, { machine, select, token: tokenOf(options, terminal) });
+  const { machine, select, sysfs } = options;
+  const targets = await configTargets(address, {
+    machine,
+    select,
+    token: tokenOf(options, terminal),
+    ...(sysfs === undefined ? {} : { sysfs: devicesIn(sysfs) }),
+  });
   const shown: { readonly target: ConfigTarget; readonly bytes: Uint8Array }[] = [];
   for (const target of targets) {
     if (options.user !== true) {

@@ -2,7 +2,7 @@
 import type { CommandContext } from '../command.ts';
 import { json, type Terminal } from '../terminal.ts';
 import { tokenOf, type VfTokenOptions } from '../vf-token-file.ts';
-import { type ConfigTarget, configTarget } from './config-target.ts';
+import { type ConfigTarget, configTarget, devicesIn } from './config-target.ts';
 
 type Explanation = ReturnType<ConfigTarget['explain']>;
 
@@ -11,6 +11,7 @@ interface Options extends VfTokenOptions {
   readonly width?: '1' | '2' | '4';
   readonly json?: boolean;
   readonly select?: string;
+  readonly sysfs?: string;
 }
 
 export async function explainWrite(
@@ -22,8 +23,13 @@ export async function explainWrite(
 ): Promise<undefined> {
   const value = Number(valueText);
   const width = options.width === undefined ? widthOf(valueText, value) : (Number(options.width) as 1 | 2 | 4);
-  const { machine, select } = options;
-  const target = await configTarget(address, { machine, select, token: tokenOf(options, terminal) });
+  const { machine, select, sysfs } = options;
+  const target = await configTarget(address, {
+    machine,
+    select,
+    token: tokenOf(options, terminal),
+    ...(sysfs === undefined ? {} : { sysfs: devicesIn(sysfs) }),
+  });
   const explanation = target.explain(Number(offsetText), width, value);
   for (const warning of target.warnings()) terminal.err(`${target.bdf}: ${warning}`);
   if (options.json === true) json(terminal, 'vfio-ts/explain-write/1', { bdf: target.bdf, ...explanation });

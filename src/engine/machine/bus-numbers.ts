@@ -128,6 +128,18 @@ export class BusNumbers {
   }
 
   /**
+   * As `open`, of a recording: any number that no other bus has, wherever it is. Null for a bridge
+   * without devices whose bus is not known, or is there already.
+   */
+  openRecorded(bridge: PciFunction, declared: number | undefined, empty: boolean): PciBus | null {
+    const { domain } = bridge.bus;
+    const taken = declared === undefined || this.#find(domain, checkIndex(declared, MAX_BUS, `${bridge.bdf}: bus`)) !== undefined;
+    if (taken) return empty ? null : this.open(bridge, undefined);
+    for (const bus of this.#domain(domain).buses.values()) bus.reserved = shrink(bus, declared);
+    return this.#add(bridge, declared);
+  }
+
+  /**
    * With the machine running: a bus behind `bridge`, with the lowest number that is free.
    *
    * @throws as `open`

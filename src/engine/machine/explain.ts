@@ -2,6 +2,7 @@
 import type { Culprit } from '../../base/errno.ts';
 import type { IommuProperties } from '../dma/iommu-properties.ts';
 import { VFIO_PCI } from './binding.ts';
+import { isolationQuirkOf } from './hardware-quirks.ts';
 import type { FunctionKind, IommuKind } from './machine-spec.ts';
 import type { FunctionGroup, PciFunction } from './pci-function.ts';
 
@@ -53,16 +54,39 @@ export interface Explanation {
   /** The functions that keep the group from being viable. */
   readonly culprits: readonly Culprit[];
   readonly blockers: readonly Blocker[];
+  /** Facts that decide its group and that its registers do not show: a sentence each. */
+  readonly notes: readonly string[];
   /** A user could open it now. */
   readonly usable: boolean;
   /** One sentence. */
   readonly summary: string;
 }
 
-export function explainFunction(fn: PciFunction, iommu: IommuProperties, allowUnsafeInterrupts: boolean): Explanation {
+/** Remedies of an administrator, in the words of the place where the machine comes from. */
+export interface Remedies {
+  /** No isolating IOMMU is above the function. */
+  readonly iommu: string;
+  /** The interrupts of the group are not isolated. */
+  readonly unsafeInterrupts: string;
+  /** The function has virtual ones, which must go first. */
+  disableVirtualFunctions(bdf: string, count: number): string;
+}
+
+const inMachineFile: Remedies = {
+  iommu: 'use a machine whose IOMMU is of kind full',
+  unsafeInterrupts: 'if every user is trusted, allow it in the machine file: `params: { allowUnsafeInterrupts: true }`',
+  disableVirtualFunctions: (_, count) => `disable its ${count} virtual functions first (numVfs: 0 in a machine file)`,
+};
+
+export function explainFunction(
+  fn: PciFunction,
+  iommu: IommuProperties,
+  allowUnsafeInterrupts: boolean,
+  remedies: Remedies = inMachineFile,
+): Explanation {
   const { group } = fn;
   const viability = group?.viability() ?? { viable: false, culprits: [] };
-  const blockers = findBlockers(fn, iommu, group, viability.culprits, allowUnsafeInterrupts);
+  const blockers = findBlockers(fn, iommu, group, viability.culprits, allowUnsafeInterrupts, remedies);
   const where = group === null ? 'has no group' : `is in group ${group.id}`;
   const others = group === null ? 0 : group.functions.length - 1;
   return {
@@ -95,6 +119,7 @@ export function explainFunction(fn: PciFunction, iommu: IommuProperties, allowUn
     tokenNeeded: fn.physical === null ? (fn.vfio?.token?.users ?? 0) > 0 : fn.physical.vfio !== null,
     culprits: viability.culprits,
     blockers,
+    notes: quirksOf(fn),
     usable: blockers.length === 0,
     summary:
       `${fn.bdf} ${where}${others > 0 ? ` with ${others} other${others === 1 ? '' : 's'}` : ''}; ` +
@@ -104,12 +129,29 @@ export function explainFunction(fn: PciFunction, iommu: IommuProperties, allowUn
   };
 }
 
+/**
+ * The functions from `fn` up to the root that isolate by a quirk alone: without it, Linux would
+ * give them, and what is behind them, a larger group.
+ */
+function quirksOf(fn: PciFunction): string[] {
+  const notes: string[] = [];
+  for (let at: PciFunction | null = fn; at !== null; at = at.parent) {
+    const quirk = isolationQuirkOf(at);
+    const needs = at.isMultifunction || at.kind === 'root-port' || at.kind === 'downstream-port' || at.kind === 'conventional';
+    if (quirk !== null && needs && !at.acs) {
+      notes.push(`${at.bdf} isolates by a quirk of Linux (${quirk}); its registers have no access control (ACS) that says so`);
+    }
+  }
+  return notes;
+}
+
 function findBlockers(
   fn: PciFunction,
   iommu: IommuProperties,
   group: FunctionGroup | null,
   culprits: readonly Culprit[],
   allowUnsafeInterrupts: boolean,
+  remedies: Remedies,
 ): Blocker[] {
   const found: Blocker[] = [];
   const bind = 'bind to vfio-pci: EINVAL';
@@ -117,7 +159,7 @@ function findBlockers(
   if (fn.isBridge) found.push({ at: bind, why: 'it is a bridge', fix: 'open a device behind it; bridges need no driver change' });
   if (group === null) {
     const why = iommu.kind === 'none' ? 'no IOMMU is above it' : 'the IOMMU above it translates but does not isolate';
-    found.push({ at: bind, why, fix: 'use a machine whose IOMMU is of kind full' });
+    found.push({ at: bind, why, fix: remedies.iommu });
   } else if (!iommu.coherent) {
     found.push({ at: bind, why: 'its IOMMU cannot keep DMA coherent with the caches', fix: 'use a machine with a coherent IOMMU' });
   }
@@ -127,7 +169,7 @@ function findBlockers(
     const why = fn.driver === null ? 'it is not bound to vfio-pci' : `it is bound to ${fn.driver}, not to vfio-pci`;
     const because = fn.probeError === null ? '' : ` (${fn.probeError.message})`;
     const vfs = fn.driver === null ? 0 : (fn.sriov?.numVfs ?? 0);
-    const first = vfs === 0 ? '' : `disable its ${vfs} virtual functions first (numVfs: 0 in a machine file); then: `;
+    const first = vfs === 0 ? '' : `${remedies.disableVirtualFunctions(fn.bdf, vfs)}; then: `;
     found.push({ at: 'open: ENODEV', why: why + because, fix: first + fn.bindCommand(VFIO_PCI) });
   }
   for (const c of culprits) {
@@ -142,7 +184,7 @@ function findBlockers(
     found.push({
       at: 'attach to a container with an IOMMU: EPERM',
       why: 'message interrupts are not isolated: a device could forge those of another',
-      fix: 'if every user is trusted, allow it in the machine file: `params: { allowUnsafeInterrupts: true }`',
+      fix: remedies.unsafeInterrupts,
     });
   }
   if (group !== null && group.file !== null) {

@@ -18,7 +18,7 @@ import type { IommuProperties } from '../dma/iommu-properties.ts';
 import { checkDriverName } from './binding.ts';
 import { BusNumbers, FIRST_EMULATED_DOMAIN } from './bus-numbers.ts';
 import { Firmware } from './firmware.ts';
-import { type BuiltFunction, buildFunction, type ModelRegistry } from './function-builder.ts';
+import { ANYWHERE, type BuiltFunction, buildFunction, type ModelRegistry } from './function-builder.ts';
 import { isVolumeManager } from './hardware-quirks.ts';
 import { checkReserved, IommuTable } from './machine-iommu.ts';
 import { bridgeKinds, type FunctionSpec, type MachineSpec } from './machine-spec.ts';
@@ -40,12 +40,15 @@ export class Fabric {
   /** The four interrupt lines of each root bus. */
   readonly #wires = new Map<PciBus, readonly InterruptLine[]>();
   readonly #models: ModelRegistry;
+  /** Functions are where a recording has them, in whatever place. */
+  readonly #recorded: boolean;
   readonly #ctx: EngineContext;
 
   constructor(spec: MachineSpec, models: ModelRegistry, ctx: EngineContext) {
     this.#table = new IommuTable(spec);
     this.#firmware = new Firmware(spec.memoryBase);
     this.#models = models;
+    this.#recorded = spec.recorded === true;
     this.#ctx = ctx;
   }
 
@@ -112,7 +115,8 @@ export class Fabric {
       this.#buses.reserve(bus);
       for (const { fn, spec } of here) {
         if (!bridgeKinds.has(fn.kind)) continue;
-        const behind = this.#buses.open(fn, spec.bus);
+        const behind = this.#recorded ? this.#buses.openRecorded(fn, spec.bus, spec.devices === undefined) : this.#buses.open(fn, spec.bus);
+        if (behind === null) continue;
         undo.defer(() => this.#buses.delete(behind));
         put(spec.devices ?? [], behind);
       }
@@ -263,13 +267,14 @@ export class Fabric {
     const bdf = addressOn(spec.at, bus);
     if (this.functions.has(bdf)) throw new VfioError('EEXIST', `${bdf} is taken: ${this.functions.get(bdf)!.name} is there`);
     const { bridge } = bus;
-    const built = buildFunction(spec, bridge?.kind ?? null, this.#models, (what, error) => {
+    const failed = (what: string, error: unknown) =>
       this.#ctx.events.note('error', `${bdf} ${what}`, `${bdf}: ${what} failed: ${textOf(error)}`);
-    });
+    const built = buildFunction(spec, this.#recorded ? ANYWHERE : (bridge?.kind ?? null), this.#models, failed);
     undo.use(built.owns);
     const devfn = bdfParts(bdf);
-    if (bridge !== null && (bridge.kind === 'root-port' || bridge.kind === 'downstream-port') && devfn.device !== 0) {
-      throw new VfioError('EINVAL', `${bdf}: the link of ${bridge.bdf} leads to one device, 00; ${spec.at} is another`);
+    const oneDevice = !this.#recorded && (bridge?.kind === 'root-port' || bridge?.kind === 'downstream-port');
+    if (oneDevice && devfn.device !== 0) {
+      throw new VfioError('EINVAL', `${bdf}: the link of ${bridge!.bdf} leads to one device, 00; ${spec.at} is another`);
     }
     if (spec.iommu !== undefined && !bus.isRoot) {
       throw new VfioError('EINVAL', `${bdf}: an IOMMU is chosen on the root bus, for a device and everything behind it`);
@@ -396,7 +401,7 @@ export class Fabric {
     for (const { fn } of placed) {
       // VFs share the number of their PF's device, but are not functions of that device.
       const device = fn.functionsOfDevice.filter((f) => f.physical === null);
-      if (device[0]!.address.fn !== 0) {
+      if (device[0]!.address.fn !== 0 && !this.#recorded) {
         throw new VfioError('EINVAL', `${fn.bdf}: a device is found by its function 0, and this one has none`);
       }
       if (device.length > 1) for (const f of device) f.config.markMultifunction();

@@ -30,6 +30,9 @@ export interface BuiltFunction {
 /** The function's place: the kind of the bridge above it, null on the root bus. */
 type Place = FunctionKind | null;
 
+/** In place of a bridge's kind: no place is refused. */
+export const ANYWHERE = 'anywhere';
+
 const kindOfPort: Readonly<Record<number, FunctionKind>> = {
   [PciExpType.ENDPOINT]: 'endpoint',
   [PciExpType.LEG_END]: 'endpoint',
@@ -75,16 +78,18 @@ const bridgeIds: Partial<Record<FunctionKind, string>> = {
 };
 
 /**
- * @param behind kind of the bridge above, null on the root bus
+ * @param behind kind of the bridge above, null on the root bus; ANYWHERE for a function of a
+ *   recording, which is where it was found
  * @throws VfioError EINVAL for a model that is not registered, a device that cannot be there, or
  * attributes that do not fit together
  */
-export function buildFunction(spec: FunctionSpec, behind: Place, models: ModelRegistry, failed: Failed): BuiltFunction {
+export function buildFunction(spec: FunctionSpec, behind: Place | typeof ANYWHERE, models: ModelRegistry, failed: Failed): BuiltFunction {
+  const place = behind === ANYWHERE ? null : behind;
   using undo = new Cleanup();
   const model = spec.model === undefined ? null : resolveModel(spec, spec.model, models, undo, failed);
-  const kind = model === null ? (spec.kind ?? defaultKind(behind)) : kindOfModel(spec, model.declaration);
+  const kind = model === null ? (spec.kind ?? defaultKind(place)) : kindOfModel(spec, model.declaration);
   if (!Object.hasOwn(mayBeBehind, kind)) throw new VfioError('EINVAL', `${spec.at}: unknown kind '${String(kind)}'`);
-  if (!mayBeBehind[kind].includes(behind)) {
+  if (behind !== ANYWHERE && !mayBeBehind[kind].includes(behind)) {
     throw new VfioError('EINVAL', `${spec.at}: ${kind} cannot be ${behind === null ? 'on the root bus' : `behind a ${behind}`}`, {
       fix: `It can be ${mayBeBehind[kind].map((p) => (p === null ? 'on the root bus' : `behind a ${p}`)).join(' or ')}.`,
     });

@@ -10,6 +10,7 @@ import type { Fabric } from './fabric.ts';
 import { IsolationGroup } from './isolation-group.ts';
 import type { Grouping } from './machine-spec.ts';
 import type { FunctionGroup, PciFunction } from './pci-function.ts';
+import type { RecordedGroups } from './recorded-groups.ts';
 import { type IsolationClass, partition } from './topology.ts';
 
 /** A node that Linux would have in /dev, with its mode and owner (S2-01, S2-22). */
@@ -52,6 +53,17 @@ function noIommuProperties(): IommuProperties {
   };
 }
 
+export interface GroupTableOptions {
+  readonly fabric: Fabric;
+  /** The uid that nodes belong to as they appear. */
+  readonly nodeOwner: number;
+  readonly grouping: Grouping;
+  /** The groups that a computer was found with; null: groups follow from the fabric. */
+  readonly recorded: RecordedGroups | null;
+  readonly numbers: Numbers;
+  readonly linux: LinuxRules;
+}
+
 export class GroupTable {
   readonly groups = new Map<number, FunctionGroup>();
   readonly #fabric: Fabric;
@@ -63,13 +75,14 @@ export class GroupTable {
   readonly #uids = new Map<string, number>();
 
   readonly #linux: LinuxRules;
+  readonly #recorded: RecordedGroups | null;
 
-  /** @param nodeOwner uid that nodes belong to as they appear */
-  constructor(fabric: Fabric, nodeOwner: number, grouping: Grouping, numbers: Numbers, linux: LinuxRules) {
+  constructor({ fabric, nodeOwner, grouping, recorded, numbers, linux }: GroupTableOptions) {
     this.#linux = linux;
     this.#fabric = fabric;
     this.#numbers = numbers;
     this.#grouping = grouping;
+    this.#recorded = recorded;
     this.#nodeOwner = nodeOwner;
   }
 
@@ -94,7 +107,9 @@ export class GroupTable {
   join(added: readonly PciFunction[], among = this.#fabric.inGroupOrder()): void {
     const fresh = new Set(added);
     const behindIommu = among.filter((fn) => this.#fabric.iommu(fn).kind === 'full');
-    const classes = partition(behindIommu, this.#grouping).filter((one) => one.members.some((fn) => fresh.has(fn)));
+    const found = partition(behindIommu, this.#grouping);
+    const all = this.#recorded === null ? found : this.#recorded.classes(found);
+    const classes = all.filter((one) => one.members.some((fn) => fresh.has(fn)));
     for (const one of classes) {
       const ids = [...new Set(one.members.flatMap((fn) => (fn.group === null ? [] : [fn.group.id])))];
       if (ids.length > 1) {

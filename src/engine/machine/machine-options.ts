@@ -10,6 +10,7 @@ import { FaultPlan } from '../fault-plan.ts';
 import { type LinuxVersion, linuxRules } from '../linux-version.ts';
 import type { Mediators } from '../mediation/mediators.ts';
 import { checkParams, type EngineParams } from '../params.ts';
+import type { Remedies } from './explain.ts';
 import type { ModelRegistry } from './function-builder.ts';
 import type { MachineSpec } from './machine-spec.ts';
 
@@ -50,6 +51,8 @@ export interface MachineOptions {
    * `vfio bind BDF DRIVER`.
    */
   readonly bindCommand?: (bdf: string, driver: string) => string;
+  /** Remedies that `Machine.explain` names. Default: those of a machine file. */
+  readonly remedies?: Remedies;
   /**
    * uid that owns the nodes of groups as they appear, as a udev rule would give them. Default: 0.
    */

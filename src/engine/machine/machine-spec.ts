@@ -239,6 +239,13 @@ export interface HostDriverSpec {
   readonly sriov?: boolean;
 }
 
+/** An isolation group as a computer has it. */
+export interface GroupSpec {
+  readonly id: number;
+  /** Full addresses. */
+  readonly functions: readonly string[];
+}
+
 /** A machine as data: buses, functions and IOMMUs. */
 export interface MachineSpec {
   readonly name?: string;
@@ -247,6 +254,16 @@ export interface MachineSpec {
   readonly iommus?: Readonly<Record<string, IommuSpec>>;
   /** Default: `linux`. */
   readonly grouping?: Grouping;
+  /**
+   * The isolation groups of a recorded computer, in place of those that follow from the fabric.
+   * Functions that are in none have no group. Default: groups follow from the fabric.
+   */
+  readonly groups?: readonly GroupSpec[];
+  /**
+   * The machine is a recording of a computer: the engine takes fabrics that it refuses elsewhere,
+   * such as a device without function 0, or a bridge in an unusual place. Default: false.
+   */
+  readonly recorded?: boolean;
   readonly hostDrivers?: readonly HostDriverSpec[];
   /** The first address that firmware gives to a 32-bit BAR. Default: 0xc0000000. */
   readonly memoryBase?: number;

@@ -24,7 +24,7 @@ import { reportErrorOf, resetByAdministrator, setPower } from './administrator.t
 import { type BindPlan, carryOut, planGroup } from './bind-plan.ts';
 import { Binder, checkDriverName, HostDrivers, VFIO_PCI } from './binding.ts';
 import type { CdevFile } from './cdev-file.ts';
-import { type Explanation, explainFunction } from './explain.ts';
+import { type Explanation, explainFunction, type Remedies } from './explain.ts';
 import { Fabric, type Placed } from './fabric.ts';
 import { GroupFile } from './group-file.ts';
 import { GroupTable, pathOf, type VfioNode } from './group-table.ts';
@@ -35,6 +35,7 @@ import { contextOf, type MachineOptions } from './machine-options.ts';
 import { MachineSleep } from './machine-sleep.ts';
 import type { FunctionSpec, MachineSpec } from './machine-spec.ts';
 import type { FunctionGroup, PciFunction } from './pci-function.ts';
+import { recordedGroups } from './recorded-groups.ts';
 import { SriovControl } from './sriov.ts';
 import { checkGrouping } from './topology.ts';
 
@@ -58,6 +59,7 @@ export class Machine implements Disposable {
   readonly #owns: Disposable;
   readonly #containers = new Set<Container>();
   readonly #iommufdFiles: IommufdFiles;
+  readonly #remedies: Remedies | undefined;
   #disposed = false;
 
   /** @throws VfioError EINVAL, EEXIST, ENOSPC for a declaration that is no machine */
@@ -68,14 +70,23 @@ export class Machine implements Disposable {
     undo.use(this.#emitFaults());
     this.name = spec.name ?? 'machine';
     this.#missing = options.mediators === undefined ? (spec.mediators ?? []) : [];
+    this.#remedies = options.remedies;
     this.#listeners = new MachineEvents(this.context);
     this.drivers = new HostDrivers(spec.hostDrivers);
     this.drivers.noteAll(spec.devices);
     this.process = Process.root({ pageSize: this.context.pageSize, allocate: options.allocate });
     this.#fabric = new Fabric(spec, options.models ?? {}, this.context);
     this.#sleep = new MachineSleep(this.name, this.functions, this.context.events);
-    const { groups, vfioDevices } = options.numbers ?? { groups: new LowestFree(), vfioDevices: new LowestFree() };
-    this.#groups = new GroupTable(this.#fabric, options.nodeOwner ?? 0, checkGrouping(spec.grouping), groups, this.context.linux);
+    const recorded = recordedGroups(spec.groups);
+    const { groups, vfioDevices } = options.numbers ?? { groups: recorded?.numbers() ?? new LowestFree(), vfioDevices: new LowestFree() };
+    this.#groups = new GroupTable({
+      fabric: this.#fabric,
+      nodeOwner: options.nodeOwner ?? 0,
+      grouping: checkGrouping(spec.grouping),
+      recorded,
+      numbers: groups,
+      linux: this.context.linux,
+    });
     this.#binder = new Binder({
       ctx: this.context,
       drivers: this.drivers,
@@ -523,7 +534,7 @@ export class Machine implements Disposable {
    */
   explain(bdf: string): Explanation {
     const fn = this.function(bdf);
-    return explainFunction(fn, this.#fabric.iommu(fn), this.context.params.allowUnsafeInterrupts);
+    return explainFunction(fn, this.#fabric.iommu(fn), this.context.params.allowUnsafeInterrupts, this.#remedies);
   }
 
   /**

@@ -12,7 +12,7 @@ import type { ConfigSpace } from '../../pci/config-space.ts';
 import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
 import type { HostedFunction } from '../device/hosted-function.ts';
 import type { VfioPciDevice } from '../device/pci-device.ts';
-import { isolatesByQuirk } from './hardware-quirks.ts';
+import { isolationQuirkOf } from './hardware-quirks.ts';
 import type { GroupedFunction, IsolationGroup } from './isolation-group.ts';
 import type { FunctionKind, ReservedWindow } from './machine-spec.ts';
 import type { PhysicalFunction } from './physical-function.ts';
@@ -270,7 +270,7 @@ export class PciFunction implements GroupedFunction, HostedFunction {
 
   /** The kernel knows from the function's ids that it isolates, whatever its registers say. */
   get isolates(): boolean {
-    return isolatesByQuirk(this);
+    return isolationQuirkOf(this) !== null;
   }
 
   /**
