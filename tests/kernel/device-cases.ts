@@ -9,11 +9,13 @@ import { describe, expect, it } from 'vitest';
 import { BusError } from '../../src/abi/bus-error.ts';
 import type { DeviceEvent, InterruptSink, SetIrqs } from '../../src/abi/device.ts';
 import { EndpointTestCommand, EndpointTestIrq, EndpointTestRegisters } from '../../src/abi/endpoint-test.ts';
+import { CapId } from '../../src/abi/pci.ts';
 import { IrqIndex, IrqInfoFlags, RegionIndex } from '../../src/abi/vfio.ts';
 import { VfioError } from '../../src/base/errno.ts';
 import { EduDriver } from '../../src/drivers/edu/edu-driver.ts';
 import { DriverDevice } from '../../src/drivers/kit/driver-device.ts';
 import { KernelDevice } from '../../src/kernel/device.ts';
+import { findCapability } from '../../src/pci/capabilities/walk.ts';
 import { EventFd } from '../../src/sys/eventfd.ts';
 import { runCases } from '../conformance/standalone/vitest.ts';
 import { errnoFrom } from '../kit/errno.ts';
@@ -28,6 +30,11 @@ const CARD = '0000:02:00.0';
 /** One is unplugged, the other is revoked. */
 const PULLED = '0000:03:00.0';
 const REVOKED = '0000:04:00.0';
+/** A write of its register makes it report an uncorrectable error. */
+const FAILING = '0000:05:00.0';
+
+/** The control register of the PCI Express capability. */
+const DEVCTL = 8;
 
 const open = (bdf: string, more: object = {}) => KernelDevice.open({ kind: 'pci', bdf }, { via, ...more });
 const turn = () => new Promise<void>((resolve) => setTimeout(resolve, 2));
@@ -241,6 +248,25 @@ describe('events', () => {
       { kind: 'feature', name: 'MIG_DEVICE_STATE', op: 'get' },
       { kind: 'migration', to: 'state 99', errno: 'EINVAL' },
     ]);
+  });
+
+  it('an uncorrectable error of the device is an event, and signals ERR', async () => {
+    using device = open(FAILING);
+    const config = device.region(RegionIndex.CONFIG);
+    config.write16(4, 6);
+    // The device reports errors.
+    const express = findCapability(
+      { size: 256, read8: (at) => config.read8(at), read16: (at) => config.read16(at), read32: (at) => config.read32(at) },
+      CapId.EXP,
+    );
+    config.write16(express + DEVCTL, 0x0f);
+    using fd = EventFd.create();
+    arm(device, IrqIndex.ERR, [fd]);
+    const heard: DeviceEvent[] = [];
+    device.on((event) => heard.push(event), ['error']);
+    device.region(0).write32(0, 1);
+    await until(() => heard.length > 0);
+    expect([heard, fd.read()]).toEqual([[{ kind: 'error' }], 1n]);
   });
 
   it('S2-41 the computer asks for the device, and has it when the driver closes it', async () => {
