@@ -11,7 +11,7 @@ import { VfioError } from '../base/errno.ts';
 import type { Logger } from '../base/log.ts';
 import { type EventStream, streamOf } from '../events/stream.ts';
 import { sendOpened, sendRefusal } from '../kernel/lent-files.ts';
-import { openKernelDevice } from '../kernel/open-kernel-device.ts';
+import { checkKernelDevice, openKernelDevice } from '../kernel/open-kernel-device.ts';
 import { END_OF_STREAM } from '../sys/byte-stream.ts';
 import { giveFile } from '../sys/node-users.ts';
 import { commandOf } from '../sys/task-status.ts';
@@ -49,8 +49,9 @@ export interface Lender extends Disposable {
  * Lend a device of this computer. Only one process has it at a time.
  *
  * @param address `0000:03:00.0`, or `mdev:UUID`
- * @throws VfioError EINVAL for an address that is no device of this computer; EADDRINUSE, EACCES,
- *   ENOENT for the path of the socket; EPERM when it cannot be given to `user`
+ * @throws VfioError EINVAL for an address that is no device of this computer; ENODEV, EBUSY,
+ *   EOPNOTSUPP for a device that is not there, or not VFIO's; EADDRINUSE, EACCES, ENOENT for the
+ *   path of the socket; EPERM when it cannot be given to `user`
  */
 export function lend(address: string, options: LendOptions): Lender {
   const parsed = parseAddress(address);
@@ -60,6 +61,7 @@ export function lend(address: string, options: LendOptions): Lender {
     });
   }
   const name = parsed.kind === 'pci' ? parsed.bdf : parsed.uuid;
+  checkKernelDevice(parsed);
   const { path, user, via, unsafeNoIommu, token, log = stderrLogger } = options;
   using undo = new Cleanup();
   const stream = options.events ?? undo.use(streamOf(undefined, { log }));

@@ -6,6 +6,7 @@
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
 import type { KernelFile } from '../sys/kernel-file.ts';
+import { processesWith } from '../sys/node-users.ts';
 import { KernelDmaSpace } from './dma-space.ts';
 import { KernelIoas } from './ioas.ts';
 import type { KernelLocation, KernelRoots } from './location.ts';
@@ -36,7 +37,7 @@ export function openByCdev(
   const file = undo.use(
     openNode(cdev.path, { device: name, what: 'the file of the device', missing: 'Load the module: modprobe vfio-pci.' }),
   );
-  const deviceId = bind(ioas, file, token, name);
+  const deviceId = bind(ioas, file, token, location);
   ioas.attach(file, deviceId, name);
   const view = new KernelDmaSpace(space, options.source);
   return new OpenedKernelFile(
@@ -45,14 +46,29 @@ export function openByCdev(
   );
 }
 
-function bind(ioas: KernelIoas, file: KernelFile, token: Uint8Array | null, name: string): number {
+/** @see linux/drivers/vfio/vfio_main.c, vfio_df_open() */
+function bind(ioas: KernelIoas, file: KernelFile, token: Uint8Array | null, { name, group }: KernelLocation): number {
   try {
     return ioas.bind(file, token, name);
-  } catch (error) {
-    if (token === null || !(error instanceof VfioError) || error.code !== 'EINVAL') throw error;
-    throw new VfioError('EINVAL', `${name}: the device takes no VF token, or this kernel takes none by the device's own file`, {
-      cause: error,
-      fix: "Open it by its group (via: 'group'), or without a token.",
+  } catch (cause) {
+    if (!(cause instanceof VfioError)) throw cause;
+    if (cause.code === 'EINVAL' && token !== null) {
+      throw new VfioError(
+        'EINVAL',
+        `${name}: the device takes no VF token, this kernel takes none by the device's own file, or the device is in use`,
+        {
+          cause,
+          fix: "Open it by its group (via: 'group'), or without a token.",
+        },
+      );
+    }
+    // EINVAL: another program has the device's own file bound. EBUSY: another one has the group.
+    if (cause.code !== 'EBUSY' && cause.code !== 'EINVAL') throw cause;
+    // The file is open here, too.
+    const users = [processesWith(file.path, 1), group === null ? '' : processesWith(group.path)].filter((each) => each !== '');
+    throw new VfioError('EBUSY', `${name} is in use${users.length === 0 ? '' : ` by ${users.join(', ')}`}`, {
+      cause,
+      fix: 'Close the device there first: one program has it at a time, by its own file or by its group.',
     });
   }
 }

@@ -35,6 +35,7 @@ export class KernelSpace implements Disposable {
   /** Mappings of the kernel: one that spans windows of memory is several. */
   #entries = 0;
   #users = 0;
+  #closed = false;
   #dirtyOn = false;
 
   /** @param backend closed with the last user */
@@ -48,8 +49,12 @@ export class KernelSpace implements Disposable {
     return this.#users;
   }
 
-  /** One more device has joined: the ranges may be others. */
+  /**
+   * One more device has joined: the ranges may be others.
+   * @throws VfioError ENODEV when the last device has left
+   */
   get(): this {
+    if (this.#closed) throw new VfioError('ENODEV', 'the device to share memory with is closed');
     this.#users++;
     this.#abilities = null;
     return this;
@@ -63,6 +68,7 @@ export class KernelSpace implements Disposable {
 
   /** Closes the container or the iommufd. Idempotent. */
   [Symbol.dispose](): void {
+    this.#closed = true;
     this.backend[Symbol.dispose]();
     this.#mappings.clear();
     this.#entries = 0;

@@ -10,6 +10,7 @@ import { openByCdev } from './cdev-access.ts';
 import { openByGroup } from './group-access.ts';
 import { KernelIoas } from './ioas.ts';
 import { findDevice, type KernelLocation, type KernelRoots } from './location.ts';
+import { NoIommuSpace } from './no-iommu-space.ts';
 import type { KernelAddress, KernelOptions, OpenedFile } from './opened.ts';
 
 /** The files of this computer. */
@@ -37,6 +38,15 @@ export function openKernelDevice(address: KernelAddress, options: KernelOptions)
   options.source.note('debug', 'open', `${name}: opened by ${opened.via}: ${opened.why}`);
   undo.move();
   return opened;
+}
+
+/**
+ * Look whether the computer has a device, and a driver of VFIO has it, without opening it.
+ *
+ * @throws VfioError ENODEV, EBUSY, EOPNOTSUPP
+ */
+export function checkKernelDevice(address: KernelAddress, roots: KernelRoots = computerRoots()): void {
+  findDevice(address.kind === 'pci' ? address.bdf : address.uuid, address.kind, roots);
 }
 
 /** By the device's own file; by its group, where an older kernel takes a token only there. */
@@ -113,6 +123,15 @@ function whyNotCdev(path: string | null, iommu: string): string | null {
 /** @throws VfioError EPERM for a device without an IOMMU, unless the caller allows that */
 function checkIommu({ name, group, cdev }: KernelLocation, via: 'group' | 'cdev', options: KernelOptions): void {
   const noIommu = via === 'cdev' ? cdev!.noIommu : group!.noIommu;
+  const { space } = options;
+  if (space !== undefined && space instanceof NoIommuSpace !== noIommu) {
+    const [one, other] = noIommu
+      ? [name, 'the device that it would share its memory with']
+      : ['the device that it would share its memory with', name];
+    throw new VfioError('EPERM', `${name}: ${one} has no IOMMU, and ${other} has one, so they have no addresses in common`, {
+      fix: 'Open it without `with`.',
+    });
+  }
   if (!noIommu) return;
   if (options.unsafeNoIommu !== true) {
     throw new VfioError('EPERM', `${name} has no IOMMU: the device could write anywhere in this computer's memory`, {

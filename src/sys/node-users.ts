@@ -42,10 +42,18 @@ function userName(uid: number): string {
 /**
  * The processes that have `path` open: `process 12 (qemu), this process`; empty when none is found.
  * Files of other users' processes are visible to root only.
+ *
+ * @param mine descriptors of this process that do not count. Default: 0.
  */
-export function processesWith(path: string): string {
-  const users = names('/proc').filter((pid) => /^\d+$/.test(pid) && names(`/proc/${pid}/fd`).some((fd) => target(pid, fd) === path));
-  return users.map((pid) => (Number(pid) === process.pid ? 'this process' : `process ${pid} (${commandOf(Number(pid))})`)).join(', ');
+export function processesWith(path: string, mine = 0): string {
+  const users: string[] = [];
+  for (const pid of names('/proc')) {
+    if (!/^\d+$/.test(pid)) continue;
+    const count = names(`/proc/${pid}/fd`).filter((fd) => target(pid, fd) === path).length;
+    const own = Number(pid) === process.pid;
+    if (count > (own ? mine : 0)) users.push(own ? 'this process' : `process ${pid} (${commandOf(Number(pid))})`);
+  }
+  return users.join(', ');
 }
 
 function names(directory: string): string[] {

@@ -1,4 +1,5 @@
 /** A broker opens a device, and other processes drive it: on our virtual kernel. */
+import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { parseMachine } from '../../src/api/machine-file.ts';
@@ -10,6 +11,14 @@ const card = `
 name: a card
 devices: [{ at: "1c.0", kind: root-port, devices: [{ at: "00.0", model: edu, driver: vfio-pci }] }]
 `;
+
+it('vfio lend says at once that there is no such device', () => {
+  const vfio = join(import.meta.dirname, '../../bin/vfio.js');
+  const { status, stderr } = spawnSync(process.execPath, [vfio, 'lend', 'ffff:1f:1f.7', '--socket-path', join(folder, 'none.sock')], {
+    encoding: 'utf8',
+  });
+  expect([status, stderr]).toEqual([5, expect.stringMatching(/^vfio: ENODEV: there is no PCI device ffff:1f:1f\.7 on this computer/)]);
+});
 
 it.each(['group', 'cdev'])(
   'S2-30 a device that is lent by %s is quiet after kill -9 of its user, and stays without the broker',

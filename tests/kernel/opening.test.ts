@@ -68,12 +68,17 @@ describe('opening a device of the kernel', () => {
   });
 
   it('S1-07 shares the mappings of a container, or address space, between devices until the last is closed', () => {
-    for (const { over, other, closed, unmapped } of answers.shared) {
+    for (const { over, other, closed, unmapped, late } of answers.shared) {
       expect(over).toMatchObject({ code: 'EEXIST' });
       expect(other).toMatchObject({ code: 'EINVAL', message: expect.stringContaining('the device that it shares its memory with') });
       expect(closed).toMatchObject({ code: 'ENODEV', message: '0000:01:00.0 is closed' });
       expect(unmapped).toBe(4096);
+      expect(late).toMatchObject({ code: 'ENODEV', message: 'the device to share memory with is closed' });
     }
+  });
+
+  it('S1-04 has one user of a device at a time, whichever way it was opened', () => {
+    for (const { busy } of answers.shared) expect(busy).toMatchObject({ code: 'EBUSY', message: expect.stringContaining('in use') });
   });
 
   it('S1-04 opens a second device of a group with the first, and names that remedy', () => {

@@ -50,7 +50,11 @@ function shared(via: 'group' | 'cdev'): object {
   const other = errorOf(() => open('03:00.0', { space: first.space.shared, via: via === 'group' ? 'cdev' : 'group' }));
   first[Symbol.dispose]();
   const closed = errorOf(() => first.space.map({ iova: 0n, memory }));
-  return { over, other, closed, unmapped: Number(second.space.unmapAll()) };
+  const unmapped = Number(second.space.unmapAll());
+  const busy = errorOf(() => open('02:00.0', { via }));
+  second[Symbol.dispose]();
+  const late = errorOf(() => open('02:00.0', { space: first.space.shared }));
+  return { over, other, closed, unmapped, busy, late };
 }
 
 /** Two devices of one group. */
