@@ -6,16 +6,16 @@
  * files too.
  */
 import { spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Unavailable } from '../../src/api/linux/unavailable.ts';
 import type { AnswersOfCases } from '../conformance/answers.ts';
-import type { Way } from '../conformance/known-differences.ts';
-import { unexplained } from '../conformance/known-differences.ts';
 import { BundleFolder } from '../conformance/standalone/bundle.ts';
-import { answersIn, caseResults, comparedWith } from '../conformance/standalone/results.ts';
-import type { Check } from './checks.ts';
+import { answersIn } from '../conformance/standalone/results.ts';
 import type { CpioEntry } from './cpio.ts';
 import type { DiskTools } from './disk-tools.ts';
+import { conformanceChecks, mttyChecks, nvmeDriverChecks, printSpeed, workChecks } from './kernel-checks.ts';
 import type { ModuleBuild } from './module-build.ts';
 import { NodeDisk } from './node-disk.ts';
 import { registerPrograms, visitRegisters } from './registers.ts';
@@ -26,7 +26,11 @@ import { scenario, type Visits } from './visits.ts';
 const tests = join(import.meta.dirname, '../conformance');
 
 /** Programs of the tests that run in the guest. */
-const PROGRAMS = [join(tests, 'kernel-cases.ts'), ...registerPrograms];
+const PROGRAMS = [
+  join(tests, 'kernel-cases.ts'),
+  ...registerPrograms,
+  ...['edu-work.ts', 'mtty-move.ts'].map((name) => join(import.meta.dirname, 'programs', name)),
+];
 
 const VFIO = ['vfio', 'vfio-pci', 'vfio_iommu_type1'];
 const MORE = ['iommufd', 'iommu_amdv1', 'mdev', 'mtty'];
@@ -40,10 +44,34 @@ interface Kernel {
   readonly ways: readonly ('group' | 'cdev')[];
 }
 
-export async function visitKernel(visits: Visits, tools: DiskTools, build: ModuleBuild): Promise<void> {
+/** @param speed compare the speed of our NVMe driver with Linux's, and write 1 GiB; nothing else */
+export async function visitKernel(
+  visits: Visits,
+  tools: DiskTools,
+  build: ModuleBuild,
+  { speed }: { readonly speed: boolean },
+): Promise<void> {
   using disk = await NodeDisk.make(tools, PROGRAMS);
+  const all = kernels(visits, build);
+  const last = all.at(-1)!;
+  if (speed) return await visitNvmeDriver(visits, tools, disk, last, { megabytes: 1024, seconds: 20 });
+  await visitConformance(visits, disk, all);
+  await visits.visit(
+    `drivers at work on edu, killed, and with their device removed, ${last.title}`,
+    {
+      ...machine(visits, disk, last),
+      scenario: scenario('node.sh', 'work.sh'),
+      qemu: [...disk.qemuDevice, '-device', 'edu,addr=4'],
+      kernel: [`vfio.modules=${last.modules}`, 'edu.bdf=0000:00:04.0', `edu.ways=${last.ways.join(',')}`],
+    },
+    { ...Object.fromEntries(last.ways.map((way) => [way, workChecks(way)])), ...(last.modules === 'built' ? { mtty: mttyChecks } : {}) },
+  );
+  await visitNvmeDriver(visits, tools, disk, last, { megabytes: 64, seconds: 2 });
+}
+
+async function visitConformance(visits: Visits, disk: NodeDisk, all: readonly Kernel[]): Promise<void> {
   const engine = await engineAnswers();
-  for (const kernel of kernels(visits, build)) {
+  for (const kernel of all) {
     await visits.visit(
       `the conformance cases on Linux's VFIO, ${kernel.title}`,
       {
@@ -73,7 +101,11 @@ function kernels(visits: Visits, build: ModuleBuild): Kernel[] {
 }
 
 /** A guest with Node. */
-function machine(visits: Visits, disk: NodeDisk, kernel: Kernel): Pick<BootOptions, 'iommu' | 'memory' | 'entries' | 'qemu'> {
+function machine(
+  visits: Visits,
+  disk: NodeDisk,
+  kernel: Kernel,
+): Pick<BootOptions, 'iommu' | 'memory' | 'qemu'> & { readonly entries: readonly CpioEntry[] } {
   return {
     iommu: true,
     memory: '512M',
@@ -88,25 +120,37 @@ async function engineAnswers(): Promise<AnswersOfCases> {
   return answersIn(spawnSync(process.execPath, [file], { encoding: 'utf8', maxBuffer: 2 ** 28 }).stdout);
 }
 
-function conformanceChecks(via: 'group' | 'cdev', engine: AnswersOfCases): Check[] {
-  const way: Way = `real ${via}`;
-  return [
-    {
-      title: 'passes every conformance case',
-      run(facts) {
-        const results = caseResults(facts.get(via, 'cases.output'));
-        const failed = results.filter(({ outcome }) => outcome === 'failed');
-        if (failed.length > 0) throw new Error(failed.map(({ title, why }) => `${title}: ${why}`).join('\n'));
-        if (results.length < 40) throw new Error(`only ${results.length} cases ran:\n${facts.get(via, 'cases.output').slice(-2000)}`);
+/** Our NVMe driver on QEMU's controller, and Linux's driver on the same controller. */
+async function visitNvmeDriver(
+  visits: Visits,
+  tools: DiskTools,
+  disk: NodeDisk,
+  kernel: Kernel,
+  { megabytes, seconds }: { readonly megabytes: number; readonly seconds: number },
+): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-nvme-'));
+  try {
+    const image = join(folder, 'nvme.img');
+    writeFileSync(image, '');
+    truncateSync(image, (megabytes + 64) * 2 ** 20);
+    const how = machine(visits, disk, kernel);
+    const facts = await visits.visit(
+      `our NVMe driver on QEMU's nvme, ${kernel.title}`,
+      {
+        ...how,
+        scenario: scenario('node.sh', 'nvme-driver.sh'),
+        processors: 2,
+        entries: [...how.entries, ...tools.entries],
+        qemu: [...disk.qemuDevice, '-drive', `file=${image},if=none,id=nvme,format=raw`, '-device', 'nvme,serial=QEMU,drive=nvme,addr=5'],
+        kernel: [
+          ...[`vfio.modules=${kernel.modules}`, 'nvme.bdf=0000:00:05.0', `nvme.ways=${kernel.ways.join(',')}`],
+          ...[`nvme.megabytes=${megabytes}`, `nvme.seconds=${seconds}`],
+        ],
       },
-    },
-    {
-      title: 'gives the answers of the engine, call by call, but for the known differences',
-      run(facts) {
-        const wrong = unexplained(way, comparedWith(engine, facts.get(via, 'cases.output')));
-        const rows = wrong.map(({ call, reference, answer }) => `${call} is ${answer}, should be ${reference}`);
-        if (rows.length > 0) throw new Error(rows.join('\n      '));
-      },
-    },
-  ];
+      { ours: nvmeDriverChecks(megabytes) },
+    );
+    if (facts !== null) printSpeed(facts);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }

@@ -50,7 +50,9 @@ export class NodeDisk implements Disposable {
           filter: (source) => !/\.map$|\/dist\/(types|man)$/.test(source),
         });
       }
-      for (const program of programs) await bundle(program, join(home, 'tests', `${basename(program, '.ts')}.mjs`));
+      for (const program of programs) {
+        await bundle(program, join(home, 'tests', `${basename(program, '.ts')}.mjs`), ['vfio-ts', 'vfio-ts/*']);
+      }
       const path = join(folder, 'node.ext4');
       const size = `${Math.ceil((bytesIn(tree) + SPARE) / 2 ** 20)}M`;
       const { status, complaints } = tools.run('mke2fs', ['-q', '-t', 'ext4', '-O', '^has_journal', '-d', tree, path, size]);

@@ -70,7 +70,7 @@ async function main(): Promise<Visits> {
   if (wanted('endpoint')) await visitEndpoint(visits, build);
   if (wanted('kernel') || wanted('host') || wanted('nvme')) {
     const tools = DiskTools.prepare(cache);
-    if (wanted('kernel')) await visitKernel(visits, tools, build);
+    if (wanted('kernel')) await visitKernel(visits, tools, build, { speed: options.speed });
     if (wanted('host')) await visitHost(visits, tools);
     if (wanted('nvme')) await visitNvme(visits, tools, { speed: options.speed });
   }

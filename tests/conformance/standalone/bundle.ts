@@ -16,13 +16,15 @@ const digest = () => (createRequire(import.meta.url)('../../../native/addon-file
  *
  * @param entry path of the file
  * @param outfile path of the bundle
+ * @param external packages that are installed where the bundle runs
  */
-export async function bundle(entry: string, outfile: string): Promise<void> {
+export async function bundle(entry: string, outfile: string, external: readonly string[] = []): Promise<void> {
   await build({
     absWorkingDir: root,
     entryPoints: [entry],
     outfile,
     bundle: true,
+    external: [...external],
     format: 'esm',
     platform: 'node',
     target: 'node20.19',
