@@ -51,6 +51,15 @@ interface HeldGroup {
   uses: number;
 }
 
+/** The device that a group is opened for, in errors. */
+export interface GroupUser {
+  readonly device: string;
+  /** The device's own file, which blocks the group's while it is in use. */
+  readonly blockedBy: string | undefined;
+  /** The error for a group that is not viable. */
+  whyNotViable(): VfioError;
+}
+
 export class KernelContainer implements DmaBackend, Disposable {
   readonly mapName = ContainerCall.MAP_DMA.name;
   readonly unmapName = ContainerCall.UNMAP_DMA.name;
@@ -105,26 +114,25 @@ export class KernelContainer implements DmaBackend, Disposable {
   /**
    * Open a group and put it into the container, unless it is there already; for one device.
    *
-   * @param device the device that the group is opened for, for errors
-   * @param whyNotViable the error for a group that is not viable
+   * @param by the device that the group is opened for, for errors
    * @returns the group's file, which `leave` closes
    * @throws VfioError EACCES, EBUSY for the group's file; EPERM for a group that is not viable;
    *   EINVAL, EPERM for a group that does not fit to those in the container
    */
-  join(group: GroupPlace, device: string, whyNotViable: () => VfioError): KernelFile {
+  join(group: GroupPlace, by: GroupUser): KernelFile {
     const there = this.#groups.get(group.number);
     if (there !== undefined) {
       there.uses++;
       return there.file;
     }
     using undo = new Cleanup();
-    const file = undo.use(
-      openNode(group.path, { device, what: `the file of group ${group.number}`, missing: 'Load the module: modprobe vfio-pci.' }),
-    );
+    const { device, blockedBy } = by;
+    const words = { device, blockedBy, what: `the file of group ${group.number}`, missing: 'Load the module: modprobe vfio-pci.' };
+    const file = undo.use(openNode(group.path, words));
     const status = new Uint8Array(GroupStatus.structSize);
     GroupStatus.argsz.set(viewOf(status), 0, status.length);
     callKernel(file, GroupCall.GET_STATUS, status, `${device}: ${group.path}`);
-    if ((GroupStatus.flags.get(viewOf(status), 0) & GroupFlags.VIABLE) === 0) throw whyNotViable();
+    if ((GroupStatus.flags.get(viewOf(status), 0) & GroupFlags.VIABLE) === 0) throw by.whyNotViable();
     callKernel(file, GroupCall.SET_CONTAINER, descriptorBytes([this.#file.fd]), `${device}: ${group.path}`);
     if (this.#iommu === null) this.#setIommu(group.noIommu);
     this.#groups.set(group.number, { file, uses: 1 });

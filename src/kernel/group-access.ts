@@ -24,7 +24,11 @@ export function openByGroup(location: KernelLocation, roots: KernelRoots, option
   const space = (options.space ?? newSpace(KernelContainer.open(`${roots.dev}/vfio/vfio`, name), group.noIommu)).get();
   undo.defer(() => space.put());
   const container = space.backend as KernelContainer;
-  const groupFile = container.join(group, name, () => notViable(group, name, roots));
+  const groupFile = container.join(group, {
+    device: name,
+    blockedBy: location.cdev?.path,
+    whyNotViable: () => notViable(group, name, roots),
+  });
   undo.defer(() => container.leave(group.number));
   const words = options.token === undefined ? name : `${name} vf_token=${options.token}`;
   const file = groupFile.ioctlFile(GroupCall.GET_DEVICE_FD.request, new TextEncoder().encode(`${words}\0`), name);

@@ -15,6 +15,8 @@ export interface NodeWords {
   readonly missing: string;
   /** The device that the node is opened for. */
   readonly device: string;
+  /** A file that blocks this one while a process has it open. Default: none. */
+  readonly blockedBy?: string | undefined;
 }
 
 /**
@@ -32,7 +34,7 @@ export function openNode(path: string, words: NodeWords): KernelFile {
   }
 }
 
-function explain(cause: VfioError, path: string, { what, missing, device }: NodeWords): VfioError {
+function explain(cause: VfioError, path: string, { what, missing, device, blockedBy }: NodeWords): VfioError {
   const { code } = cause;
   switch (code) {
     case 'ENOENT':
@@ -52,7 +54,7 @@ function explain(cause: VfioError, path: string, { what, missing, device }: Node
         fix: 'Run as root.',
       });
     case 'EBUSY': {
-      const users = processesWith(path);
+      const users = [processesWith(path), blockedBy === undefined ? '' : processesWith(blockedBy)].filter((each) => each !== '').join(', ');
       return new VfioError(code, `${device}: ${path}, ${what}, is in use${users === '' ? '' : ` by ${users}`}`, {
         cause,
         fix: 'End that program. Where this process has a device of the same group open, give that device in `with` of open().',
