@@ -3,6 +3,7 @@
  * suggestions for completion come from.
  */
 
+import { isDriverName } from '../abi/driver-name.ts';
 import { looksLikeFile, parseAddress } from '../api/address.ts';
 import { VfioError } from '../base/errno.ts';
 import { parseSize } from '../base/size.ts';
@@ -163,5 +164,8 @@ export const pluggable: ValueKind = {
 
 const nothingTyped: Typed = { options: new Map(), words: [] };
 
-/** A driver of a machine's host, or `none`. */
-export const driver: ValueKind = { suggest: async (_word, typed) => (await sources()).drivers(typed) };
+/** A driver of this computer or of a machine's host, or `none`. */
+export const driver: ValueKind = {
+  parse: (text) => (isDriverName(text) ? text : wrong('Give the name of a driver, such as vfio-pci, or none.')),
+  suggest: async (_word, typed) => (await sources()).drivers(typed),
+};

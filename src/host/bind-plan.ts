@@ -7,7 +7,7 @@
  */
 import { VfioError } from '../base/errno.ts';
 import type { HostFiles } from '../sys/host-files.ts';
-import { type FunctionState, functionFolder, functionState, PCI } from './function-state.ts';
+import { checkFunction, type FunctionState, functionFolder, functionState, PCI } from './function-state.ts';
 import type { HostStep } from './host-step.ts';
 
 /** The word for no driver, on command lines and in records. */
@@ -34,12 +34,7 @@ export function membersToBind(group: readonly FunctionState[]): readonly Functio
 
 /** @throws VfioError ENODEV, EINVAL for a bridge */
 export function checkCanBind(files: HostFiles, bdf: string, to: string): void {
-  if (!files.exists(functionFolder(bdf))) {
-    const near = files.list(`${PCI}/devices`).filter((other) => other.slice(0, -2) === bdf.slice(0, -2));
-    throw new VfioError('ENODEV', `${bdf} is no PCI device of this computer`, {
-      fix: near.length === 0 ? 'vfio ls prints the devices.' : `The same card has ${near.join(', ')}.`,
-    });
-  }
+  checkFunction(files, bdf);
   if (!functionState(files, bdf).isBridge || to === NO_DRIVER) return;
   throw new VfioError('EINVAL', `${bdf} is a bridge, and ${to} takes no bridges`, {
     fix: 'Bind the devices behind it. A bridge with the driver pcieport, or with none, is not in the way.',

@@ -2,6 +2,7 @@
  * Records of binds: the driver, the override and the virtual functions that each function had
  * before. `vfio restore` reads them. The file is in /run and ends with the boot, as the binds do.
  */
+import { isDriverName } from '../abi/driver-name.ts';
 import { VfioError } from '../base/errno.ts';
 import type { HostChanges } from '../sys/host-changes.ts';
 import type { HostFiles } from '../sys/host-files.ts';
@@ -76,7 +77,7 @@ export class BindingRecords {
 
 function isRecord(value: unknown): value is BindingRecord {
   const { bdf, id, driver, driverOverride, numVfs, boundTo } = (value ?? {}) as Record<string, unknown>;
-  const isName = (name: unknown) => name === null || (typeof name === 'string' && /^[\w.-]{1,64}$/.test(name));
+  const isName = (name: unknown) => name === null || (typeof name === 'string' && isDriverName(name));
   return (
     typeof bdf === 'string' &&
     /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/.test(bdf) &&

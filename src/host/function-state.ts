@@ -4,7 +4,8 @@
  *
  * @see linux/Documentation/ABI/testing/sysfs-bus-pci, sysfs-kernel-iommu_groups
  */
-import { compareBdf } from '../pci/bdf.ts';
+import { VfioError } from '../base/errno.ts';
+import { compareBdf, isBdf } from '../pci/bdf.ts';
 import type { HostFiles } from '../sys/host-files.ts';
 import { behindLink, nameIn } from './host-path.ts';
 
@@ -34,11 +35,20 @@ export interface FunctionState {
 
 export const functionFolder = (bdf: string): string => `${PCI}/devices/${bdf}`;
 
+/** @throws VfioError ENODEV where the computer has no such function */
+export function checkFunction(files: HostFiles, bdf: string): void {
+  if (files.exists(functionFolder(bdf))) return;
+  const near = files.list(`${PCI}/devices`).filter((other) => other.slice(0, -2) === bdf.slice(0, -2));
+  throw new VfioError('ENODEV', `${bdf} is no PCI device of ${files.live ? 'this computer' : files.origin}`, {
+    fix: near.length === 0 ? 'vfio ls prints the devices.' : `The same card has ${near.join(', ')}.`,
+  });
+}
+
 /** All functions, in order of address. */
 export function functionStates(files: HostFiles): readonly FunctionState[] {
   return files
     .list(`${PCI}/devices`)
-    .slice()
+    .filter(isBdf)
     .sort(compareBdf)
     .map((bdf) => functionState(files, bdf));
 }
@@ -46,10 +56,13 @@ export function functionStates(files: HostFiles): readonly FunctionState[] {
 export function functionState(files: HostFiles, bdf: string): FunctionState {
   const at = functionFolder(bdf);
   const text = (name: string) => files.text(`${at}/${name}`)?.trim() ?? null;
-  const digits = (name: string, count: number) => (text(name) ?? '').replace(/^0x/, '').padStart(count, '0');
+  const digits = (name: string, count: number) => {
+    const hex = /^0x([0-9a-f]+)$/i.exec(text(name) ?? '')?.[1] ?? '';
+    return hex.length > count ? '0'.repeat(count) : hex.toLowerCase().padStart(count, '0');
+  };
   const number = (name: string) => {
     const value = text(name);
-    return value === null || value === '' || !Number.isSafeInteger(Number(value)) ? null : Number(value);
+    return value !== null && /^-?\d{1,15}$/.test(value) ? Number(value) : null;
   };
   const linked = (name: string) => {
     const target = files.link(`${at}/${name}`);
@@ -60,6 +73,7 @@ export function functionState(files: HostFiles, bdf: string): FunctionState {
   const numVfs = number('sriov_numvfs');
   const node = number('numa_node');
   const group = linked('iommu_group');
+  const physical = linked('physfn');
   return {
     bdf,
     vendor: digits('vendor', 4),
@@ -68,9 +82,9 @@ export function functionState(files: HostFiles, bdf: string): FunctionState {
     isBridge: classCode.startsWith('0604') || classCode.startsWith('0607'),
     driver: linked('driver'),
     driverOverride: override === null || override === '(null)' || override === '' ? null : override,
-    group: group === null ? null : Number(group),
+    group: group !== null && /^\d{1,9}$/.test(group) ? Number(group) : null,
     numaNode: node === null || node < 0 ? null : node,
-    physicalFunction: linked('physfn'),
+    physicalFunction: physical !== null && isBdf(physical) ? physical : null,
     virtualFunctions: (numVfs ?? 0) === 0 ? [] : virtualFunctions(files, at),
     numVfs,
     vfioDevices: files.list(`${at}/vfio-dev`),
@@ -79,7 +93,10 @@ export function functionState(files: HostFiles, bdf: string): FunctionState {
 
 function virtualFunctions(files: HostFiles, at: string): readonly string[] {
   const links = files.list(at).filter((name) => /^virtfn\d+$/.test(name));
-  return links.map((name) => nameIn(behindLink(files, `${at}/${name}`) ?? '')).sort(compareBdf);
+  return links
+    .map((name) => nameIn(behindLink(files, `${at}/${name}`) ?? ''))
+    .filter(isBdf)
+    .sort(compareBdf);
 }
 
 /** Members of each group, in order of address. */

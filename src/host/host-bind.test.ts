@@ -1,8 +1,9 @@
 import { expect, it } from 'vitest';
 import { FakeHost } from '../../tests/kit/fake-host.ts';
 import type { VfioError } from '../base/errno.ts';
+import { systemError } from '../sys/system-error.ts';
 import { BindingRecords } from './binding-records.ts';
-import { functionState } from './function-state.ts';
+import { functionState, functionStates } from './function-state.ts';
 import { type BindTarget, carryOutBind, checkLosses, planBind } from './host-bind.ts';
 import { carryOutRestore, checkRestoreLosses, planRestore } from './host-restore.ts';
 import { changeCommand } from './host-step.ts';
@@ -272,4 +273,30 @@ it('restore refuses to take a driver away that the computer has come to need', (
     expect.objectContaining({ code: 'EBUSY', culprits: [expect.objectContaining({ why: expect.stringContaining('holds /data (ext4)') })] }),
   );
   expect(functionState(host, A).driver).toBe('nvme');
+});
+
+it('a driver that does not take a device is no device that is gone', () => {
+  const host = display();
+  const { attribute } = host;
+  host.attribute = (path, value) => {
+    if (path === '/sys/bus/pci/drivers/vfio-pci/bind') throw systemError('ENODEV', `writing to ${path}`);
+    attribute.call(host, path, value);
+  };
+  expect(() => bindAll(host)).toThrow(expect.objectContaining({ code: 'EINVAL', message: expect.stringContaining('does not take it') }));
+});
+
+it('names in /sys/bus/pci/devices that are no addresses, and attributes that are no numbers, are left out', () => {
+  const host = new FakeHost({ [A]: { group: 1, attributes: { sriov_numvfs: '1e9', numa_node: 'x' } } }, ['vfio-pci']);
+  host.entries.set('/sys/bus/pci/devices/\u001b[2J', '->/sys/devices/x');
+  host.entries.set(`/sys/devices/pci0000:00/${A}/vendor`, 'zz\n');
+  host.entries.set(`/sys/devices/pci0000:00/${A}/iommu_group`, '->/sys/kernel/iommu_groups/none');
+  expect(functionStates(host)).toEqual([
+    expect.objectContaining({ bdf: A, vendor: '0000', device: '10c9', numVfs: null, numaNode: null, group: null }),
+  ]);
+});
+
+it('a record of a driver with blanks in its name can be read again', () => {
+  const host = new FakeHost({ [A]: { driver: 'Old Sound (x)', group: 1 } }, ['vfio-pci']);
+  bindAll(host);
+  expect(new BindingRecords(host, host).read().map(({ driver }) => driver)).toEqual(['Old Sound (x)']);
 });

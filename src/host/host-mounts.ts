@@ -22,17 +22,19 @@ export interface HostMount {
 const unescaped = (text: string): string =>
   text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
-/** A device made of others made of others: more levels than that are a circle. */
-const MAX_LEVELS = 16;
-
-/** The devices at the bottom of a block device: partitions, RAID, LVM and encryption are above. */
-function devicesBelow(files: HostFiles, device: string, level = 0): readonly string[] {
-  if (level > MAX_LEVELS) return [];
+/**
+ * The devices at the bottom of a block device: partitions, RAID, LVM and encryption are above.
+ *
+ * @param seen devices that were looked at: a copy of sysfs may have circles
+ */
+function devicesBelow(files: HostFiles, device: string, seen: Set<string> = new Set()): readonly string[] {
+  if (seen.has(device)) return [];
+  seen.add(device);
   if (functionOnPath(device) !== null) return [device];
   // A partition of a RAID is below the RAID, which has the slaves.
   const parents = [device, device.slice(0, device.lastIndexOf('/'))];
   const slaves = parents.flatMap((at) => files.list(`${at}/slaves`).map((name) => behindLink(files, `${at}/slaves/${name}`)));
-  const below = slaves.flatMap((at) => (at === null ? [] : devicesBelow(files, at, level + 1)));
+  const below = slaves.flatMap((at) => (at === null ? [] : devicesBelow(files, at, seen)));
   // NVMe with several paths: the controllers are links beside the disk.
   const [subsystem] = /^.*\/nvme-subsystem\/[^/]+/.exec(device) ?? [];
   const controllers = subsystem === undefined ? [] : files.list(subsystem).filter((name) => /^nvme\d+$/.test(name));

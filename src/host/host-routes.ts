@@ -79,18 +79,21 @@ export function interfaceTo(files: HostFiles, address: string): string | null {
   return best?.interface ?? null;
 }
 
-const MAX_LEVELS = 8;
-
-/** The functions that carry an interface, through bridges, bonds and VLANs. */
-export function functionsOfInterface(files: HostFiles, name: string, level = 0): readonly string[] {
-  if (level > MAX_LEVELS) return [];
+/**
+ * The functions that carry an interface, through bridges, bonds and VLANs.
+ *
+ * @param seen interfaces that were looked at: a copy of sysfs may have circles
+ */
+export function functionsOfInterface(files: HostFiles, name: string, seen: Set<string> = new Set()): readonly string[] {
+  if (seen.has(name)) return [];
+  seen.add(name);
   const at = `/sys/class/net/${name}`;
   const device = behindLink(files, at);
   const direct = device === null ? [] : functionsOfPath(device);
   if (direct.length > 0) return direct;
   const folder = device ?? at;
   const lower = files.list(folder).flatMap((entry) => (entry.startsWith('lower_') ? [entry.slice('lower_'.length)] : []));
-  return [...new Set(lower.flatMap((each) => functionsOfInterface(files, each, level + 1)))];
+  return [...new Set(lower.flatMap((each) => functionsOfInterface(files, each, seen)))];
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 import { VfioError } from '../base/errno.ts';
 import type { HostChanges } from '../sys/host-changes.ts';
+import { SystemError } from '../sys/system-error.ts';
 
 /** A change. Shells can make the same: `command` is the line for one. */
 export type HostChange =
@@ -75,7 +76,11 @@ export function transact(host: HostChanges, steps: readonly HostStep[], verify: 
       : stuck.length === 0
         ? 'the steps before it are undone, and the computer is as before'
         : 'some steps before it could not be undone';
-    throw new VfioError(cause.code, `cannot ${purpose}: ${cause.message}; ${state}`, {
+    // A driver that does not take a device answers ENODEV: the device is there all the same.
+    const code = cause.code === 'ENODEV' ? 'EINVAL' : cause.code;
+    // A refusal of the system stays one, and is no rule of VFIO.
+    const Failure = cause instanceof SystemError ? SystemError : VfioError;
+    throw new Failure(code, `cannot ${purpose}: ${cause.message}; ${state}`, {
       cause,
       ...(stuck.length === 0 ? {} : { details: stuck }),
       ...((fix ?? cause.fix) === undefined ? {} : { fix: fix ?? cause.fix! }),

@@ -262,3 +262,20 @@ it('a pool of ZFS is in use without a mounted file system', () => {
   });
   expect(said(host)).toEqual([`${DISK}: may hold a pool of ZFS`]);
 });
+
+it('devices and interfaces that are all below one another end soon', () => {
+  const names = Array.from({ length: 24 }, (_, i) => i);
+  const circles = names.flatMap((i) =>
+    names.flatMap((j): [string, string][] => [
+      [`/sys/devices/virtual/block/dm-${i}/slaves/dm-${j}`, `->../../dm-${j}`],
+      [`/sys/devices/virtual/net/br${i}/lower_br${j}`, `->../br${j}`],
+    ]),
+  );
+  const host = computer({
+    ...Object.fromEntries(circles),
+    '/sys/dev/block/253:0': '->../../devices/virtual/block/dm-0',
+    '/sys/class/net/br0': '->../../devices/virtual/net/br0',
+    '/proc/self/mountinfo': mounted('253:0 / / rw - ext4 /dev/dm-0 rw'),
+  });
+  expect(said(host)).toEqual([]);
+});

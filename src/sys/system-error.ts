@@ -19,6 +19,7 @@ const meanings: Partial<Record<string, readonly [why: string, fix?: string]>> = 
   EISDIR: ['it is a directory'],
   ENOTDIR: ['a part of the path is no directory'],
   EEXIST: ['it is there already'],
+  ENODEV: ['there is no such device, or the driver does not take it'],
   ENOTEMPTY: ['the directory is not empty'],
   ELOOP: ['it is a symbolic link, or there are too many on the way'],
   ENAMETOOLONG: ['the name is too long'],

@@ -126,3 +126,14 @@ it.skipIf(!possible)('documents have the forms of their schemas', async () => {
   expect(documents.length).toBe(5);
   expect(documents[2]).toMatchObject({ changed: [{ to: 'vfio-pci' }, { to: 'vfio-pci' }] });
 });
+
+it.skipIf(!possible)(
+  'an address without a device ends ls and doctor with exit status 5, and a name that no driver has is usage',
+  async () => {
+    const { lines } = await typed(
+      'for word in ls doctor; do vfio $word 01:00.5 | head -1; vfio $word 01:00.5 > /dev/null; echo $?; done; vfio bind 01:00.0 --driver ../x > /dev/null; echo $?',
+    );
+    const gone = 'vfio: ENODEV: 0000:01:00.5 is no PCI device of this computer';
+    expect(lines).toEqual([gone, '5', gone, '5', '2']);
+  },
+);

@@ -20,7 +20,7 @@ export interface HostBindOptions extends HostOptions {
 
 export function bindOnHost({ terminal, usage }: CommandContext, options: HostBindOptions, target: BindTarget, driver: string): undefined {
   const { force = false, dryRun = false } = options;
-  const access = hostAccess(options, !dryRun);
+  const access = hostAccess(options, !dryRun && options.early !== true);
   const { files, host, records, stakes } = access;
   if (options.early === true) {
     const { members } = planBind(files, target, driver, stakes);

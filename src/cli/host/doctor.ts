@@ -1,7 +1,7 @@
 /** `vfio doctor`: whether this computer can give devices to users, and what to change. */
 import { diagnose } from '../../host/doctor.ts';
 import type { CheckFinding, FindingStatus } from '../../host/doctor-check.ts';
-import { functionFolder } from '../../host/function-state.ts';
+import { checkFunction } from '../../host/function-state.ts';
 import type { CommandContext } from '../command.ts';
 import { Exit } from '../exit-codes.ts';
 import { json, type Terminal } from '../terminal.ts';
@@ -12,10 +12,9 @@ interface DoctorOptions {
   readonly json?: boolean;
 }
 
-export async function doctor({ terminal, usage }: CommandContext, options: DoctorOptions, bdf: string | undefined): Promise<number> {
+export async function doctor({ terminal }: CommandContext, options: DoctorOptions, bdf: string | undefined): Promise<number> {
   const { files, host, stakes } = hostAccess(options, false);
-  if (bdf !== undefined && !files.exists(functionFolder(bdf)))
-    usage(`${bdf} is no PCI device of ${files.live ? 'this computer' : files.origin}`);
+  if (bdf !== undefined) checkFunction(files, bdf);
   const findings = diagnose(files, files.live ? host : null, bdf ?? null, stakes);
   const problems = findings.filter(({ status }) => status === 'problem').length;
   if (options.json === true) json(terminal, 'vfio-ts/doctor/1', { origin: files.origin, bdf: bdf ?? null, problems, findings });

@@ -1,4 +1,5 @@
 /** `vfio ls`: the functions of this computer, who uses each, and whether it can be given away. */
+import { checkFunction } from '../../host/function-state.ts';
 import { type HostList, hostList, type ListedFunction } from '../../host/host-list.ts';
 import { userText } from '../../host/node-users.ts';
 import { stakesSentence } from '../../host/stakes.ts';
@@ -13,11 +14,11 @@ interface LsOptions {
   readonly groups?: boolean;
 }
 
-export async function ls({ terminal, usage }: CommandContext, options: LsOptions, at: string | undefined): Promise<undefined> {
+export async function ls({ terminal }: CommandContext, options: LsOptions, at: string | undefined): Promise<undefined> {
   const { files, stakes } = hostAccess(options, false);
+  if (at !== undefined) checkFunction(files, at);
   const nameOf = functionNames();
   const all = hostList(files, stakes);
-  if (at !== undefined && !all.functions.some(({ bdf }) => bdf === at)) usage(`${at} is no PCI device of ${files.origin}`);
   const list: HostList = {
     functions: all.functions.filter(({ bdf }) => at === undefined || bdf === at),
     groups: all.groups.filter(({ functions }) => at === undefined || functions.includes(at)),
@@ -33,7 +34,8 @@ export async function ls({ terminal, usage }: CommandContext, options: LsOptions
     terminal.err('(without proc/self/mountinfo the command does not know which disks are in use)');
   if (list.functions.length === 0) terminal.err('(no PCI devices)');
   const rows = list.functions.map((fn) => rowOf(fn, nameOf(fn), terminal));
-  const lines = new Map(list.functions.map(({ bdf }, i) => [bdf, aligned(rows)[i]!]));
+  const columns = aligned(rows);
+  const lines = new Map(list.functions.map(({ bdf }, i) => [bdf, columns[i]!]));
   if (options.groups !== true) {
     for (const line of lines.values()) terminal.out(line);
     return;
