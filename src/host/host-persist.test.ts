@@ -2,6 +2,7 @@ import { expect, it } from 'vitest';
 import { FakeHost } from '../../tests/kit/fake-host.ts';
 import { BindingRecords } from './binding-records.ts';
 import { functionState, functionStates } from './function-state.ts';
+import { carryOutBind, planBind } from './host-bind.ts';
 import { earlyCommands, fileCommand, persistedPaths, persistentFiles, writePersistent } from './host-persist.ts';
 import { carryOutRestore, planRestore } from './host-restore.ts';
 
@@ -37,12 +38,23 @@ it('a persisted device is given back to the kernel’s choice, also without a re
   writePersistent(host, made(host));
   expect(persistedPaths(host, A)).toEqual(['/etc/udev/rules.d/05-vfio-ts-0000-03-00.0.rules']);
   const records = new BindingRecords(host, host);
-  carryOutRestore(host, host, records, planRestore(host, records, { kind: 'function', bdf: A }, [A]));
+  const { changed } = carryOutRestore(host, host, records, planRestore(host, records, { kind: 'function', bdf: A }, [A]));
+  expect(changed).toEqual([{ bdf: A, from: 'vfio-pci', to: null }]);
   expect(host.changes.slice(-3)).toEqual([
     `/sys/bus/pci/drivers/vfio-pci/unbind=${A}`,
     `/sys/bus/pci/devices/${A}/driver_override=`,
     `/sys/bus/pci/drivers_probe=${A}`,
   ]);
+});
+
+it('a group with records and without is given back whole', () => {
+  const host = new FakeHost({ [A]: { driver: 'igb', group: 3 }, '0000:03:00.1': { driver: 'vfio-pci', group: 3 } }, ['vfio-pci']);
+  host.entries.set('/sys/bus/pci/drivers_probe', '');
+  const records = new BindingRecords(host, host);
+  carryOutBind(host, host, records, planBind(host, { kind: 'function', bdf: A, alone: true }, 'vfio-pci'));
+  const plan = planRestore(host, records, { kind: 'function', bdf: A }, ['0000:03:00.1']);
+  expect(carryOutRestore(host, host, records, plan).changed.map(({ bdf }) => bdf)).toEqual([A, '0000:03:00.1']);
+  expect([functionState(host, A).driver, records.read()]).toEqual(['igb', []]);
 });
 
 it('early: ids and a dependency of the module, the twin with the same ids, the tool of the initramfs', () => {

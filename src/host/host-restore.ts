@@ -4,7 +4,7 @@ import type { HostChanges } from '../sys/host-changes.ts';
 import type { HostFiles } from '../sys/host-files.ts';
 import { bindSteps, type FunctionBind, loadingSteps, verifyBinds, virtualFunctionSteps } from './bind-plan.ts';
 import type { BindingRecord, BindingRecords } from './binding-records.ts';
-import { type FunctionState, functionFolder, functionState, functionStates, PCI } from './function-state.ts';
+import { type FunctionState, functionFolder, functionState, PCI } from './function-state.ts';
 import { lossesOf } from './host-bind.ts';
 import { type HostStep, transact } from './host-step.ts';
 import { nodeUsers } from './node-users.ts';
@@ -20,6 +20,8 @@ export interface RestorePlan {
   readonly steps: readonly HostStep[];
   /** Records that the restore ends. */
   readonly ended: readonly BindingRecord[];
+  /** Functions without a record, which the kernel chooses a driver for. */
+  readonly offered: readonly FunctionState[];
   /** Functions of records that are not there any more. */
   readonly gone: readonly string[];
   /** Losses, as of a bind: functions may have got other users since. Not empty: only with force. */
@@ -40,7 +42,8 @@ export function planRestore(
 ): RestorePlan {
   const all = records.read();
   const unrecorded = persisted.filter((bdf) => files.exists(functionFolder(bdf)) && !all.some((record) => record.bdf === bdf));
-  const wanted = unrecorded.length > 0 && target.kind !== 'all' ? [] : recordsOf(files, all, target, records.path);
+  const wanted = recordsOf(files, all, target);
+  if (wanted.length === 0 && unrecorded.length === 0 && target.kind !== 'all') throw notGiven(target, records.path);
   const present = wanted.filter((record) => {
     if (!files.exists(functionFolder(record.bdf))) return false;
     const { vendor, device } = functionState(files, record.bdf);
@@ -68,6 +71,7 @@ export function planRestore(
       ...unrecorded.flatMap((bdf) => chosenByKernel(functionState(files, bdf))),
     ],
     ended: wanted,
+    offered: unrecorded.map((bdf) => functionState(files, bdf)),
     gone: wanted.filter((record) => !present.includes(record)).map(({ bdf }) => bdf),
     losses: moving.flatMap((fn) => lossesOf(fn, stakes.get(fn.bdf) ?? [], users.get(fn.bdf) ?? [])),
   };
@@ -83,26 +87,25 @@ function chosenByKernel(fn: FunctionState): readonly HostStep[] {
   return [...bindSteps({ fn, to: null, override: null }), probe];
 }
 
-function recordsOf(files: HostFiles, all: readonly BindingRecord[], target: RestoreTarget, path: string): readonly BindingRecord[] {
+function recordsOf(files: HostFiles, all: readonly BindingRecord[], target: RestoreTarget): readonly BindingRecord[] {
   if (target.kind === 'all') return all;
+  // A group was bound as one, and is given back as one.
+  const group = target.kind === 'group' ? target.group : functionState(files, target.bdf).group;
+  const isOfGroup = (bdf: string) => group !== null && functionState(files, bdf).group === group;
+  const isNamed = ({ bdf }: BindingRecord) => target.kind === 'function' && bdf === target.bdf;
+  const found = all.filter((record) => isNamed(record) || isOfGroup(record.bdf));
+  return target.kind === 'group' || found.some(isNamed) ? found : [];
+}
+
+function notGiven(target: Exclude<RestoreTarget, { readonly kind: 'all' }>, path: string): VfioError {
   if (target.kind === 'group') {
-    const members = functionStates(files).filter(({ group }) => group === target.group);
-    const found = all.filter(({ bdf }) => members.some((fn) => fn.bdf === bdf));
-    if (found.length > 0) return found;
-    throw new VfioError('ENOENT', `vfio bind has given no function of group ${target.group} away in this boot (${path})`, {
+    return new VfioError('ENOENT', `vfio bind has given no function of group ${target.group} away in this boot (${path})`, {
       fix: 'vfio restore --all gives back all that vfio bind has given away.',
     });
   }
-  const found = all.filter(({ bdf }) => bdf === target.bdf);
-  if (found.length === 0) {
-    throw new VfioError('ENOENT', `vfio bind has not given ${target.bdf} away in this boot (${path})`, {
-      fix: `Name the driver that it has to have: vfio bind ${target.bdf} --driver DRIVER.`,
-    });
-  }
-  // A group was bound as one, and is given back as one.
-  const { group } = functionState(files, target.bdf);
-  if (group === null) return found;
-  return all.filter(({ bdf }) => bdf === target.bdf || functionState(files, bdf).group === group);
+  return new VfioError('ENOENT', `vfio bind has not given ${target.bdf} away in this boot (${path})`, {
+    fix: `Name the driver that it has to have: vfio bind ${target.bdf} --driver DRIVER.`,
+  });
 }
 
 /** @throws VfioError EBUSY while the computer or processes use the functions */
@@ -133,9 +136,12 @@ export function carryOutRestore(files: HostFiles, host: HostChanges, records: Bi
   }
   records.write(records.read().filter((record) => !plan.ended.some(({ bdf }) => bdf === record.bdf)));
   return {
-    changed: plan.binds
-      .filter(({ fn, to, override }) => fn.driver !== to || fn.driverOverride !== override)
-      .map(({ fn, to }) => ({ bdf: fn.bdf, from: fn.driver, to })),
+    changed: [
+      ...plan.binds
+        .filter(({ fn, to, override }) => fn.driver !== to || fn.driverOverride !== override)
+        .map(({ fn, to }) => ({ bdf: fn.bdf, from: fn.driver, to })),
+      ...plan.offered.map(({ bdf, driver }) => ({ bdf, from: driver, to: functionState(files, bdf).driver })),
+    ],
     gone: plan.gone,
   };
 }
