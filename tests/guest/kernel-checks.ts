@@ -5,19 +5,24 @@ import { caseResults, comparedWith } from '../conformance/standalone/results.ts'
 import { type Check, type Expected, tells } from './checks.ts';
 import type { Facts } from './facts.ts';
 
+/** All cases of a program that the guest has run, `least` of them at least, have passed. */
+export function casesCheck(via: 'group' | 'cdev', title: string, least: number): Check {
+  return {
+    title,
+    run(facts) {
+      const results = caseResults(facts.get(via, 'cases.output'));
+      const failed = results.filter(({ outcome }) => outcome === 'failed');
+      if (failed.length > 0) throw new Error(failed.map((each) => `${each.title}: ${each.why}`).join('\n'));
+      if (results.length < least) throw new Error(`only ${results.length} cases ran:\n${facts.get(via, 'cases.output').slice(-2000)}`);
+    },
+  };
+}
+
 /** The facts that the guest of conformance.sh prints. */
 export function conformanceChecks(via: 'group' | 'cdev', engine: AnswersOfCases): Check[] {
   const way: Way = `real ${via}`;
   return [
-    {
-      title: 'passes every conformance case',
-      run(facts) {
-        const results = caseResults(facts.get(via, 'cases.output'));
-        const failed = results.filter(({ outcome }) => outcome === 'failed');
-        if (failed.length > 0) throw new Error(failed.map(({ title, why }) => `${title}: ${why}`).join('\n'));
-        if (results.length < 40) throw new Error(`only ${results.length} cases ran:\n${facts.get(via, 'cases.output').slice(-2000)}`);
-      },
-    },
+    casesCheck(via, 'passes every conformance case', 40),
     {
       title: 'gives the answers of the engine, call by call, but for the known differences',
       run(facts) {

@@ -15,7 +15,7 @@ import { BundleFolder } from '../conformance/standalone/bundle.ts';
 import { answersIn } from '../conformance/standalone/results.ts';
 import type { CpioEntry } from './cpio.ts';
 import type { DiskTools } from './disk-tools.ts';
-import { conformanceChecks, mttyChecks, nvmeDriverChecks, printSpeed, workChecks } from './kernel-checks.ts';
+import { casesCheck, conformanceChecks, mttyChecks, nvmeDriverChecks, printSpeed, workChecks } from './kernel-checks.ts';
 import type { ModuleBuild } from './module-build.ts';
 import { NodeDisk } from './node-disk.ts';
 import { registerPrograms, visitRegisters } from './registers.ts';
@@ -29,7 +29,7 @@ const tests = join(import.meta.dirname, '../conformance');
 const PROGRAMS = [
   join(tests, 'kernel-cases.ts'),
   ...registerPrograms,
-  ...['edu-work.ts', 'mtty-move.ts'].map((name) => join(import.meta.dirname, 'programs', name)),
+  ...['edu-work.ts', 'mtty-move.ts', 'twin-cases.ts'].map((name) => join(import.meta.dirname, 'programs', name)),
 ];
 
 const VFIO = ['vfio', 'vfio-pci', 'vfio_iommu_type1'];
@@ -65,6 +65,21 @@ export async function visitKernel(
       kernel: [`vfio.modules=${last.modules}`, 'edu.bdf=0000:00:04.0', `edu.ways=${last.ways.join(',')}`],
     },
     { ...Object.fromEntries(last.ways.map((way) => [way, workChecks(way)])), ...(last.modules === 'built' ? { mtty: mttyChecks } : {}) },
+  );
+  await visits.visit(
+    `two functions on one bus, ${last.title}`,
+    {
+      ...machine(visits, disk, last),
+      scenario: scenario('node.sh', 'twins.sh'),
+      qemu: [
+        ...[...disk.qemuDevice, '-device', 'pcie-root-port,id=twins,slot=1,addr=6'],
+        ...['-device', 'nvme,serial=A,bus=twins,addr=0.0,multifunction=on', '-device', 'nvme,serial=B,bus=twins,addr=0.1'],
+      ],
+      kernel: [`vfio.modules=${last.modules}`, `twins.ways=${last.ways.join(',')}`],
+    },
+    Object.fromEntries(
+      last.ways.map((way) => [way, [casesCheck(way, 'dynamic vectors, low power, resets of device and bus, dma-bufs', 5)]]),
+    ),
   );
   await visitNvmeDriver(visits, tools, disk, last, { megabytes: 64, seconds: 2 });
 }
