@@ -7,7 +7,7 @@ import type { DirectMemory } from '../abi/memory.ts';
 import { VfioError } from '../base/errno.ts';
 import { anyU64, type MapRequest, mapDetails } from '../device/dma-requests.ts';
 import type { EventSource } from '../events/source.ts';
-import { MemfdMemory } from '../sys/memfd.ts';
+import { HUGE_PAGE_BYTES, MemfdMemory } from '../sys/memfd.ts';
 import type { KernelSpace, Requester } from './kernel-space.ts';
 
 export class KernelDmaSpace implements DmaSpace, Disposable {
@@ -56,7 +56,9 @@ export class KernelDmaSpace implements DmaSpace, Disposable {
   allocate(size: number): DirectMemory {
     this.#checkOpen();
     if (!Number.isSafeInteger(size) || size <= 0) throw new VfioError('EINVAL', `cannot allocate ${String(size)} bytes`);
-    const page = Number(this.shared.page);
+    const small = Number(this.shared.page);
+    // Without an IOMMU only the bytes of one page lie together.
+    const page = this.shared.pin !== undefined && size > small ? HUGE_PAGE_BYTES : small;
     return MemfdMemory.allocateHuge(Math.ceil(size / page) * page);
   }
 

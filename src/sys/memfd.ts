@@ -15,7 +15,8 @@ import { type Addon, addon, checked, Sys, sysError } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
 
 const PAGE = 4096;
-const HUGE_PAGE = 2 ** 21;
+/** Bytes of a huge page of `allocateHuge`. */
+export const HUGE_PAGE_BYTES = 2 ** 21;
 /** A piece in huge pages is at most this much larger than was asked: a part of the size. */
 const HUGE_WASTE = 1 / 8;
 /** statfs(2) of files in huge pages: linux/magic.h */
@@ -124,17 +125,17 @@ export class MemfdMemory extends Counted implements DirectMemory {
    */
   static readonly allocateHuge = (size: number): MemfdMemory => {
     const small = wholePages(size, MEMFD_MAX_BYTES);
-    const bytes = Math.ceil(small / HUGE_PAGE) * HUGE_PAGE;
+    const bytes = Math.ceil(small / HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES;
     if (bytes - small <= small * HUGE_WASTE && bytes <= MEMFD_MAX_BYTES) {
       try {
-        return new MemfdMemory(sealedMemfd(bytes, Sys.MFD_HUGETLB | Sys.MFD_HUGE_2MB), 0, bytes, HUGE_PAGE, 0);
+        return new MemfdMemory(sealedMemfd(bytes, Sys.MFD_HUGETLB | Sys.MFD_HUGE_2MB), 0, bytes, HUGE_PAGE_BYTES, 0);
       } catch (error) {
         // The pool is empty, or this kernel or processor has none.
         if (!(error instanceof VfioError)) throw error;
       }
     }
     const memory = MemfdMemory.allocate(size);
-    if (small >= HUGE_PAGE) for (const { buffer } of memory.windows) addon().madvise(buffer, Sys.MADV_HUGEPAGE);
+    if (small >= HUGE_PAGE_BYTES) for (const { buffer } of memory.windows) addon().madvise(buffer, Sys.MADV_HUGEPAGE);
     return memory;
   };
 

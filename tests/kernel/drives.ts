@@ -58,6 +58,11 @@ async function noIommu([address]: readonly string[]): Promise<object> {
   await edu.copyToDevice(buffer.iova, TEXT.length);
   buffer.bytes.fill(0);
   await edu.copyFromDevice(buffer.iova, TEXT.length);
+  using large = dev.dma.alloc(16384);
+  large.bytes.set(TEXT, 12000);
+  await edu.copyToDevice(large.iova + 12000n, TEXT.length);
+  buffer.bytes.fill(0);
+  await edu.copyFromDevice(buffer.iova, TEXT.length);
   const chosen = await errorOf(() => dev.dma.alloc(4096, { iova: 0x10_0000n }));
   const text = new TextDecoder().decode(buffer.bytes.subarray(0, TEXT.length));
   buffer[Symbol.dispose]();
