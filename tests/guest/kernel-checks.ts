@@ -68,6 +68,8 @@ export const mttyChecks: readonly Check[] = [
     flags: '7', // STOP_COPY, P2P, PRE_COPY
     state: 'RUNNING',
     before: '5a 1b',
+    precopied: 'ENOMSG',
+    copied: 'the end',
     moved: 'some bytes',
     'state.after': 'STOP RUNNING',
     after: '5a 1b',

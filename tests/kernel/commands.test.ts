@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { programsSeeSysfs } from '../kit/program-cases.ts';
+import { programsUseVfio } from '../kit/program-cases.ts';
 import { VfioProcess } from '../kit/vfio-process.ts';
 
 const root = join(import.meta.dirname, '../..');
@@ -18,7 +18,7 @@ async function typed(device: string, ...command: string[]) {
   return { status: await process.ended, stdout: process.stdout, stderr: process.stderr };
 }
 
-it.skipIf(!programsSeeSysfs)('a driver of the package runs unchanged, by group and by cdev', async () => {
+it.skipIf(!programsUseVfio)('a driver of the package runs unchanged, by group and by cdev', async () => {
   for (const via of ['group', 'cdev']) {
     const { status, stdout, stderr } = await typed(
       join(root, 'examples/hello-device.ts'),
@@ -30,7 +30,7 @@ it.skipIf(!programsSeeSysfs)('a driver of the package runs unchanged, by group a
   }
 });
 
-it.skipIf(!programsSeeSysfs)('events of the device are in the files of --events and --record', async () => {
+it.skipIf(!programsUseVfio)('events of the device are in the files of --events and --record', async () => {
   const file = join(folder, 'events.jsonl');
   const record = join(folder, 'record.jsonl');
   const run = [...vfio, 'run', '--events', file, '--record', record, join(root, 'examples/hello-driver.ts'), '01:00.0'];
@@ -49,7 +49,7 @@ it.skipIf(!programsSeeSysfs)('events of the device are in the files of --events 
   expect(read(record)).toEqual(events.filter(({ kind }) => kind === 'access' || kind === 'mapping'));
 });
 
-it.skipIf(!programsSeeSysfs)('S2-41 a driver ends when the computer asks for the device, with status 5', async () => {
+it.skipIf(!programsUseVfio)('S2-41 a driver ends when the computer asks for the device, with status 5', async () => {
   const driver = join(folder, 'waits.ts');
   writeFileSync(
     driver,
@@ -68,7 +68,7 @@ export async function main(address) {
   expect(stdout).toBe('1\nstatus 5\nremoved\n');
 });
 
-it.skipIf(!programsSeeSysfs)('blocks of an NVMe controller are written and verified, and read back', async () => {
+it.skipIf(!programsUseVfio)('blocks of an NVMe controller are written and verified, and read back', async () => {
   const image = join(folder, 'image');
   const bytes = Buffer.from(Array.from({ length: 2 ** 20 }, (_, i) => (i * 7) & 0xff));
   writeFileSync(image, bytes);
@@ -78,7 +78,7 @@ it.skipIf(!programsSeeSysfs)('blocks of an NVMe controller are written and verif
   expect(readFileSync(`${image}.back`).equals(bytes)).toBe(true);
 });
 
-it.skipIf(!programsSeeSysfs)('errors say what is in the way', async () => {
+it.skipIf(!programsUseVfio)('errors say what is in the way', async () => {
   const run = ['run', join(root, 'examples/hello-driver.ts')];
   const none = await typed('edu', ...vfio, ...run, '0000:01:00.7');
   expect([none.status, none.stderr]).toEqual([5, expect.stringMatching(/ENODEV: there is no PCI device 0000:01:00\.7.*0000:01:00\.0/)]);

@@ -11,7 +11,7 @@ import { edu } from '../../src/models/edu/edu.ts';
 import { MemfdMemory } from '../../src/sys/memfd.ts';
 import { BundleFolder } from '../conformance/standalone/bundle.ts';
 import { runWith } from '../exec/programs.ts';
-import { programsSeeSysfs } from '../kit/program-cases.ts';
+import { programsUseVfio } from '../kit/program-cases.ts';
 import { MARK, type Round } from './fault-rounds.ts';
 
 /** The first round has no fault; round n fails the n-th call of the first one. */
@@ -40,7 +40,7 @@ class EachCall extends FaultPlan {
 }
 
 using folder = new BundleFolder();
-const program = programsSeeSysfs ? await folder.add(join(import.meta.dirname, 'fault-story.ts')) : '';
+const program = programsUseVfio ? await folder.add(join(import.meta.dirname, 'fault-story.ts')) : '';
 
 async function run(via: string): Promise<{ calls: readonly string[]; rounds: readonly Round[] }> {
   const faults = new EachCall('ENOMEM');
@@ -55,7 +55,7 @@ const words: Readonly<Record<string, string>> = { open: 'opened', read: 'read', 
 /** Answers that the client does without. */
 const optional = new Set(['VFIO_CHECK_EXTENSION', 'IOMMU_GET_HW_INFO']);
 
-for (const via of programsSeeSysfs ? ['group', 'cdev'] : []) {
+for (const via of programsUseVfio ? ['group', 'cdev'] : []) {
   const { calls, rounds } = await run(via);
   describe(`by ${via}`, () => {
     it('the story has an end before and after the faults', () => {

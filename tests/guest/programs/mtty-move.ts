@@ -20,15 +20,26 @@ registers.write8(Uart.SCR, 0x5a);
 registers.write8(Uart.LCR, 0x1b);
 fact('before', `${registers.read8(Uart.SCR).toString(16)} ${registers.read8(Uart.LCR).toString(16)}`);
 
-using out = sending.go('STOP_COPY');
+using out = sending.go('PRE_COPY');
 using into = receiving.go('RESUMING');
 let moved = 0;
-for (const piece = new Uint8Array(4096); ; ) {
-  const got = out!.read(piece);
-  if (got === 0) break;
-  into!.write(piece.subarray(0, got));
-  moved += got;
+/** Until the end of the data, or of the data that is there while the device runs. */
+function copy(): string {
+  for (const piece = new Uint8Array(4096); ; ) {
+    let got: number;
+    try {
+      got = out!.read(piece);
+    } catch (error) {
+      return (error as { code?: string }).code ?? String(error);
+    }
+    if (got === 0) return 'the end';
+    into!.write(piece.subarray(0, got));
+    moved += got;
+  }
 }
+fact('precopied', copy());
+sending.go('STOP_COPY');
+fact('copied', copy());
 fact('moved', moved > 0 ? 'some bytes' : 'nothing');
 receiving.go('RUNNING');
 sending.go('STOP');
