@@ -26,6 +26,10 @@ export interface ConfigFacts {
   readonly acs: HostAcs | null | undefined;
   readonly sriov: SriovRegisters | null | undefined;
   readonly functionReset: boolean | undefined;
+  /** Ids, class and revision; undefined without bytes, and for ids of all ones (virtual functions). */
+  readonly identity:
+    | { readonly vendor: number; readonly device: number; readonly classCode: number; readonly revision: number }
+    | undefined;
 }
 
 const nothing: ConfigFacts = {
@@ -35,6 +39,7 @@ const nothing: ConfigFacts = {
   acs: undefined,
   sriov: undefined,
   functionReset: undefined,
+  identity: undefined,
 };
 
 /** The facts in `bytes`: 64 of them without privilege, none for a device that does not answer. */
@@ -43,16 +48,25 @@ export function configFacts(bytes: Uint8Array): ConfigFacts {
   const header = bytes[Config.HEADER_TYPE]! & HeaderType.MASK;
   const secondary =
     header === HeaderType.BRIDGE ? bytes[Config.BRIDGE_SECONDARY_BUS]! : header === HeaderType.CARDBUS ? bytes[Cardbus.CARD_BUS]! : null;
-  if (bytes.length < CFG_SPACE_SIZE) return { ...nothing, header, secondary };
+  const identity = identityOf(bytes);
+  if (bytes.length < CFG_SPACE_SIZE) return { ...nothing, header, secondary, identity };
   const config = new ConfigBytes(bytes);
   const at = findCapability(config, CapId.EXP, capabilityPointerAt(bytes));
   const express = at === 0 ? null : (config.read16(at + PciExp.FLAGS) & PciExp.FLAGS_TYPE) >> PciExp.FLAGS_TYPE_SHIFT;
   const functionReset = (at !== 0 && (config.read32(at + PciExp.DEVCAP) & PciExp.DEVCAP_FLR) !== 0) || hasAfReset(config);
-  const known = { header, secondary, express, functionReset };
+  const known = { header, secondary, express, functionReset, identity };
   // A conventional function has no extended space, however few bytes there are.
   if (express === null) return { ...known, acs: null, sriov: null };
   if (bytes.length < CFG_SPACE_EXP_SIZE) return { ...known, acs: undefined, sriov: undefined };
   return { ...known, acs: acsOf(config), sriov: sriovOf(config) };
+}
+
+function identityOf(bytes: Uint8Array): ConfigFacts['identity'] {
+  const word = (at: number) => bytes[at]! | (bytes[at + 1]! << 8);
+  const vendor = word(Config.VENDOR_ID);
+  if (vendor === 0xffff) return undefined;
+  const classCode = (word(Config.CLASS_DEVICE) << 8) | bytes[Config.CLASS_PROG]!;
+  return { vendor, device: word(Config.DEVICE_ID), classCode, revision: bytes[Config.REVISION_ID]! };
 }
 
 /** Advanced Features: capabilities at byte 3, function level reset is bit 1. */

@@ -142,9 +142,9 @@ describe('host: other texts', () => {
 
   it('a dump of registers decides over the text', () => {
     const rows = ['00: 86 80 01 19 06 05 10 00 07 00 04 06 00 00 01 00', '10: 00 00 00 00 00 00 00 00 00 05 05 00 e0 e0 00 20'];
-    const [fn] = read(`00:01.0 PCI bridge: Intel Corporation Device 1901\n${rows.join('\n')}\n`).functions;
+    const [fn] = read(`00:01.0 config space\n${rows.join('\n')}\n`).functions;
     expect(fn!.config.length).toBe(64);
-    expect(fn).toMatchObject({ secondary: 5, kind: 'root-port' });
+    expect(fn).toMatchObject({ secondary: 5, kind: 'root-port', vendor: 0x8086, device: 0x1901, classCode: 0x060400, revision: 7 });
   });
 
   it('<access denied>: capabilities are not known, which a note says', () => {

@@ -44,12 +44,12 @@ export function readLspci(text: string, origin: string, context: LspciContext = 
     const facts = configFacts(configOf(fn));
     return {
       bdf: fn.bdf,
-      vendor: fn.vendor ?? null,
-      device: fn.device ?? null,
+      vendor: fn.vendor ?? facts.identity?.vendor ?? null,
+      device: fn.device ?? facts.identity?.device ?? null,
       subsystemVendor: fn.subsystemVendor ?? null,
       subsystem: fn.subsystem ?? null,
-      classCode: fn.classCode ?? (place.kind.endsWith('port') ? BRIDGE_CLASS << 8 : 0),
-      revision: fn.revision ?? null,
+      classCode: fn.classCode ?? facts.identity?.classCode ?? (place.kind.endsWith('port') ? BRIDGE_CLASS << 8 : 0),
+      revision: fn.revision ?? facts.identity?.revision ?? null,
       name: fn.name ?? null,
       config: configOf(fn),
       resources: filled(fn.resources, BARS_AND_ROM),
@@ -106,7 +106,7 @@ function fabricOf(fn: LspciFunction, config: Uint8Array, place: TreePlace | unde
   const listed = fn.capabilities === true && fn.denied !== true;
   return {
     bdf: fn.bdf,
-    classCode: fn.classCode ?? 0,
+    classCode: fn.classCode ?? facts.identity?.classCode ?? 0,
     header: facts.header ?? header,
     secondary: secondary ?? null,
     express: facts.express !== undefined ? facts.express : (fn.express ?? (listed ? (physicalFunction === null ? null : 0) : undefined)),
