@@ -7,6 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSyn
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { hostDocuments } from '../src/api/host-schemas.ts';
 import { main } from '../src/cli/main.ts';
 import { configBytes } from './kit/host-trees.ts';
 import { recordingTerminal } from './kit/recording-terminal.ts';
@@ -71,6 +72,7 @@ describe('vfio show', () => {
 
   it('--json: the document of a machine, with the facts of the computer', async () => {
     const document = JSON.parse((await vfio('show', '--json', '--sysfs', root)).out);
+    expect(hostDocuments.show.parse(document)).toEqual(document);
     expect(document).toMatchObject({
       schema: 'vfio-ts/show/1',
       functions: [{ bdf: '0000:00:03.0', driver: 'e1000e', group: 4 }],
@@ -113,6 +115,8 @@ describe('vfio explain', () => {
 
   it('of a recording', async () => {
     expect((await vfio('explain', archive, '00:03.0')).out).toContain('group 4: not viable');
+    const document = JSON.parse((await vfio('explain', archive, '00:03.0', '--json')).out);
+    expect(hostDocuments.explain.parse(document)).toEqual(document);
   });
 
   it('a device that the computer does not have: 5', async () => {

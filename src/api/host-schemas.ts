@@ -50,8 +50,100 @@ const listed = z.strictObject({
     .describe('free: a user can have it. needed, used: it, or another function of its group.'),
 });
 
+const counts = z.record(z.string(), count);
+const sets = z.array(z.array(bdf));
+const isolation = z.strictObject({ dma: z.boolean(), msi: z.boolean(), coherent: z.boolean() });
+const culprit = z.strictObject({ bdf, driver, why: z.string(), fix: z.string() });
+
+const shown = z.strictObject({
+  bdf,
+  name: z.string(),
+  vendor: id,
+  device: id,
+  class: z.string().regex(/^[0-9a-f]{6}$/),
+  kind: z.string().describe('The part in the fabric: endpoint, root-port, conventional, …'),
+  parent: bdf.nullable().describe('The bridge above; null on a root bus.'),
+  driver,
+  driverOverride: z.string().nullable(),
+  refused: z.string().nullable().describe('The reason why a driver could not have it.'),
+  group,
+  groupedBecause: z.string().nullable().describe('The reason why it shares its group.'),
+  physicalFunction: bdf.nullable(),
+  vfIndex: count.nullable(),
+  tokenNeeded: z.boolean(),
+  sriov: z.strictObject({ totalVfs: count, numVfs: count, inUse: count.nullable(), vfs: z.array(bdf) }).nullable(),
+  open: z.boolean(),
+  openBy: z.string().nullable().describe('The user who has it open.'),
+  mediator: z.string().nullable(),
+  virtualMachine: z.string().nullable(),
+  dmaFaults: counts,
+  interruptsDropped: counts,
+});
+
 /** The document of each command. */
 export const hostDocuments = {
+  show: z.strictObject({
+    schema: z.literal('vfio-ts/show/1'),
+    name: z.string(),
+    functions: z.array(shown),
+    groups: z.array(
+      z.strictObject({
+        id: count,
+        functions: z.array(bdf),
+        isolation,
+        owned: z.boolean(),
+        ownedBy: z.string().nullable(),
+        viable: z.boolean().describe('A user could have it, or has it.'),
+        culprits: z.array(culprit).describe('Members that are in the way.'),
+      }),
+    ),
+    host: z
+      .strictObject({
+        source: z.enum(['this computer', 'sysfs', 'lspci', 'sosreport', 'hwloc']),
+        origin: z.string().describe('The place that the picture was read from.'),
+        hostname: z.string().nullable(),
+        kernel: z.string().nullable(),
+        commandLine: z.string().nullable(),
+        iommus: lines.nullable().describe('Names of IOMMU units; null where the source does not say.'),
+        interruptsRemapped: z.boolean().nullable(),
+        groupsAreRecorded: z.boolean().describe('False: the groups follow from the fabric.'),
+        differences: z
+          .array(z.strictObject({ functions: z.array(bdf), recorded: sets, computed: sets, reason: z.string() }))
+          .describe('Recorded groups that do not follow from the fabric.'),
+        notes: lines.describe('Doubts about the source.'),
+      })
+      .optional()
+      .describe('Of a computer; a machine of a file has none.'),
+  }),
+  explain: z.strictObject({
+    schema: z.literal('vfio-ts/explain/1'),
+    bdf,
+    name: z.string(),
+    id: z.string(),
+    kind: z.string(),
+    driver,
+    driverOverride: z.string().nullable(),
+    iommu: z.strictObject({ kind: z.enum(['none', 'translation', 'full']), isolatedMsi: z.boolean(), coherent: z.boolean() }),
+    group: z
+      .strictObject({
+        id: count,
+        members: z.array(
+          z.strictObject({ bdf, name: z.string(), kind: z.string(), driver, because: z.string().nullable(), blocks: z.boolean() }),
+        ),
+        isolation,
+        viable: z.boolean(),
+        holder: z.string().nullable(),
+      })
+      .nullable(),
+    physicalFunction: bdf.nullable(),
+    virtualFunctions: z.array(bdf).nullable(),
+    tokenNeeded: z.boolean(),
+    culprits: z.array(culprit),
+    blockers: z.array(z.strictObject({ at: z.string(), why: z.string(), fix: z.string() })),
+    notes: lines.optional().describe('Facts that decide the group and that registers do not show.'),
+    usable: z.boolean(),
+    summary: z.string(),
+  }),
   ls: z.strictObject({
     schema: z.literal('vfio-ts/ls/1'),
     functions: z.array(listed).describe('In order of address.'),

@@ -26,7 +26,7 @@ export interface ConfigFacts {
   readonly acs: HostAcs | null | undefined;
   readonly sriov: SriovRegisters | null | undefined;
   readonly functionReset: boolean | undefined;
-  /** Ids, class and revision; undefined without bytes, and for ids of all ones (virtual functions). */
+  /** Undefined without bytes, and for ids of all ones, as virtual functions have them. */
   readonly identity:
     | { readonly vendor: number; readonly device: number; readonly classCode: number; readonly revision: number }
     | undefined;

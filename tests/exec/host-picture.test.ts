@@ -1,4 +1,6 @@
-/** `vfio show` and `vfio explain` of this computer, where this computer is a machine of `vfio exec`. */
+/**
+ * `vfio show` and `vfio explain` of this computer, where this computer is a machine of `vfio exec`.
+ */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
@@ -30,7 +32,6 @@ it.skipIf(!possible).each(['examples/machines/desktop.yaml', 'tests/real-machine
 
 it.skipIf(!possible)('the fixes that vfio explain prints make the device usable', async () => {
   using machine = loadMachine(join(root, 'examples/machines/desktop.yaml'));
-  machine.context.params.allowUnsafeInterrupts = true;
   const { lines } = await runOn(
     machine,
     'sh',
