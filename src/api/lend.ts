@@ -14,6 +14,7 @@ import { sendOpened, sendRefusal } from '../kernel/lent-files.ts';
 import { checkKernelDevice, openKernelDevice } from '../kernel/open-kernel-device.ts';
 import { END_OF_STREAM } from '../sys/byte-stream.ts';
 import { giveFile } from '../sys/node-users.ts';
+import type { OwnedFd } from '../sys/owned-fd.ts';
 import { commandOf } from '../sys/task-status.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import type { UnixSocket } from '../sys/unix-socket.ts';
@@ -88,7 +89,7 @@ export function lend(address: string, options: LendOptions): Lender {
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
       log.log('warn', `${name}: process ${pid} (${commandOf(pid)}) does not get it: ${error.message}`);
-      if (error.code !== 'EPIPE' && error.code !== 'ECONNRESET') sendRefusal(error, socket);
+      refuse(error, socket);
       return;
     }
     refused.move();
@@ -110,14 +111,27 @@ export function lend(address: string, options: LendOptions): Lender {
   };
 }
 
+/** A process that hangs up meanwhile needs no answer. */
+function refuse(error: VfioError, socket: UnixSocket): void {
+  try {
+    sendRefusal(error, socket);
+  } catch (failure) {
+    if (!(failure instanceof VfioError)) throw failure;
+  }
+}
+
 /** The worker keeps its end of the connection for as long as it has the device. */
 function watch(socket: UnixSocket, ended: () => void): void {
   const scratch = new Uint8Array(64);
   socket.listen(() => {
+    // A worker has nothing to send: its descriptors are closed.
+    const fds: OwnedFd[] = [];
     try {
-      if (socket.receive(scratch, 0, scratch.length, []) !== END_OF_STREAM) return false;
+      if (socket.receive(scratch, 0, scratch.length, fds) !== END_OF_STREAM) return false;
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
+    } finally {
+      for (const fd of fds) fd[Symbol.dispose]();
     }
     ended();
     return false;
