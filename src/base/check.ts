@@ -30,6 +30,11 @@ export function checkU64(value: bigint, what: string): bigint {
   return value;
 }
 
+/** A buffer of a caller. @throws VfioError EFAULT for what is no Uint8Array */
+export function checkBytes(value: Uint8Array, what: string): void {
+  if (!(value instanceof Uint8Array)) throw new VfioError('EFAULT', `${what} is not a Uint8Array`);
+}
+
 /** Hexadecimal with `0x`, for messages. */
 export function hex(value: number | bigint): string {
   return `0x${value.toString(16)}`;

@@ -50,9 +50,10 @@ export function mapDetails({ iova, memory, offset = 0, size, access }: MapReques
  *   are not whole pages; EOVERFLOW past 2^64; EFAULT for an object that is no memory
  */
 export function checkMap(what: string, request: MapRequest, page: bigint): CheckedMap {
-  const { memory, access = Access.READ_WRITE } = request ?? ({} as MapRequest);
+  const { memory } = request ?? ({} as MapRequest);
   if (typeof memory?.get !== 'function') throw new VfioError('EFAULT', 'the object to map is no Memory');
   const iova = checkU64(request.iova, 'iova');
+  const access = request.access ?? Access.READ_WRITE;
   const offset = checkIndex(request.offset ?? 0, Number.MAX_SAFE_INTEGER, 'offset');
   const bytes = checkIndex(request.size ?? memory.size - offset, Number.MAX_SAFE_INTEGER, 'size');
   if (access !== Access.READ && access !== Access.WRITE && access !== Access.READ_WRITE) {
@@ -114,7 +115,7 @@ export function checkNotCut(what: string, first: number, last: number, mappings:
  *
  * @param page the smallest page
  * @throws VfioError EINVAL for another page size, a bitmap that is too small, and addresses that
- *   are not whole pages; EOVERFLOW past 2^64
+ *   are not whole pages; EFAULT for a bitmap that is none; EOVERFLOW past 2^64
  */
 export function checkDirtyRange(
   what: string,
@@ -124,6 +125,7 @@ export function checkDirtyRange(
   const { iova, size, pageSize, into } = request;
   checkU64(iova, 'iova');
   checkU64(size, 'size');
+  if (!(into instanceof Uint8Array)) throw new VfioError('EFAULT', `${what}: the bitmap is not a Uint8Array`);
   const pages = pageSize === page ? size / page : 0n;
   if (pages === 0n || into.length < bitmapBytes(size, page)) {
     throw new VfioError(

@@ -9,6 +9,7 @@ import { Feature, FeatureFlags } from '../abi/vfio.ts';
 import { DmaBufRange, FeatureDmaBuf } from '../abi/vfio-structs.ts';
 import { checkU64 } from '../base/check.ts';
 import { viewOf } from '../base/data-view.ts';
+import { VfioError } from '../base/errno.ts';
 import { regionName } from '../device/file-window.ts';
 import type { KernelFile } from '../sys/kernel-file.ts';
 import { callFailure, DeviceCall, type KernelCall } from './calls.ts';
@@ -57,6 +58,8 @@ export class KernelDmaBuf implements DmaBuf {
  */
 export function exportDmaBuf(port: KernelPort, request: DmaBufRequest, answers: () => boolean): KernelDmaBuf {
   const { region, ranges } = request;
+  if (!Number.isInteger(region) || region < 0 || region > 0xffff_ffff)
+    throw new VfioError('ENODEV', `${port.name}: DMA_BUF is for BARs; region ${String(region)} is none`);
   const data = new Uint8Array(FeatureDmaBuf.structSize + ranges.length * DmaBufRange.structSize);
   const view = viewOf(data);
   FeatureDmaBuf.encode(view, 0, { region_index: region, open_flags: O_RDWR | O_CLOEXEC, flags: 0, nr_ranges: ranges.length });

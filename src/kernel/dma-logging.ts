@@ -10,6 +10,7 @@ import { FeatureDmaLoggingControl, FeatureDmaLoggingRange, FeatureDmaLoggingRepo
 import { hex, U64_MAX } from '../base/check.ts';
 import { viewOf } from '../base/data-view.ts';
 import { errnoName, VfioError } from '../base/errno.ts';
+import { checkLogRange, checkLogReport, checkLogStart } from '../device/log-requests.ts';
 import { addressOf } from '../sys/kernel-file.ts';
 import { callFailure } from './calls.ts';
 import { featureCall, type KernelFeatures } from './features.ts';
@@ -26,6 +27,7 @@ export class KernelDmaLogging implements DmaLogging {
   }
 
   start(ranges: ArrayLike<DmaRange>, pageSize: bigint): bigint {
+    this.#check(Feature.DMA_LOGGING_START, SET, (name) => checkLogStart(name, ranges, pageSize));
     const { length: count } = ranges;
     // The kernel answers for too many ranges before it reads one.
     const list = this.#read(ranges, count > DMA_LOGGING_MAX_RANGES ? 0 : count);
@@ -38,17 +40,23 @@ export class KernelDmaLogging implements DmaLogging {
     return FeatureDmaLoggingControl.page_size.get(view, 0);
   }
 
-  /** A device that does not log says so before a range says that it is not there. */
   #read(ranges: ArrayLike<DmaRange>, count: number): Uint8Array {
     const size = FeatureDmaLoggingRange.structSize;
     const bytes = new Uint8Array(count * size);
+    this.#check(Feature.DMA_LOGGING_START, SET, (name) => {
+      for (let i = 0; i < count; i++) FeatureDmaLoggingRange.encode(viewOf(bytes), i * size, checkLogRange(name, ranges[i]));
+    });
+    return bytes;
+  }
+
+  /** A device that does not log says so before a check says what is wrong with a request. */
+  #check(feature: number, op: number, check: (name: string) => void): void {
     try {
-      for (let i = 0; i < count; i++) FeatureDmaLoggingRange.encode(viewOf(bytes), i * size, ranges[i]!);
+      check(this.#features.port.name);
     } catch (error) {
-      this.#features.ask(Feature.DMA_LOGGING_START, SET | PROBE);
+      this.#features.ask(feature, op | PROBE);
       throw error;
     }
-    return bytes;
   }
 
   stop(): void {
@@ -57,13 +65,14 @@ export class KernelDmaLogging implements DmaLogging {
   }
 
   report(request: DmaLogReport): void {
+    this.#check(Feature.DMA_LOGGING_REPORT, GET, (name) => checkLogReport(name, request));
     const { iova, length, pageSize } = request;
     const isPage = pageSize >= PAGE && (pageSize & (pageSize - 1n)) === 0n;
     const known = isPage && iova + length <= U64_MAX && length > 0n && ((iova | length) & (PAGE - 1n)) === 0n;
     if (!known) throw this.#refusal(request);
     const { bitmap } = request;
     const needed = bitmapBytes(length, pageSize);
-    if (bitmap.length >= needed) {
+    if (bitmap instanceof Uint8Array && bitmap.length >= needed) {
       this.#ask(iova, length, pageSize, addressOf(bitmap));
       return;
     }
@@ -71,7 +80,7 @@ export class KernelDmaLogging implements DmaLogging {
     this.#features.ask(Feature.DMA_LOGGING_REPORT, GET | PROBE);
     const { name } = this.#features.port;
     if (!this.#on) throw new VfioError('EINVAL', `${name}: its DMA is not logged`, { fix: 'Start the log first.' });
-    throw new VfioError('EFAULT', `${name}: DMA_LOGGING_REPORT takes a bitmap of ${needed} bytes; ${bitmap.length} are there`);
+    throw new VfioError('EFAULT', `${name}: DMA_LOGGING_REPORT takes a bitmap of ${needed} bytes; ${bitmap?.length ?? 0} are there`);
   }
 
   /** The kernel's answer to a request that cannot be: without a bitmap, it has no effect. */

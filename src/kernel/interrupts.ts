@@ -9,12 +9,12 @@
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_irqs_ioctl()
  */
 import type { InterruptSink, InterruptSource, IrqInfo, SetIrqs } from '../abi/device.ts';
-import { IrqIndex, IrqSetFlags } from '../abi/vfio.ts';
+import { IrqIndex, IrqSetFlags, NUM_IRQS } from '../abi/vfio.ts';
 import { IrqInfo as IrqInfoBytes, IrqSet } from '../abi/vfio-structs.ts';
 import { viewOf } from '../base/data-view.ts';
 import { VfioError } from '../base/errno.ts';
 import { NotifyLine } from '../device/notify-line.ts';
-import { checkAction, checkIrqIndex, validateSetIrqs } from '../device/set-irqs.ts';
+import { checkAction, checkIndexAction, checkIrqIndex, validateSetIrqs } from '../device/set-irqs.ts';
 import { fewer, setIrqsEvent } from '../device/set-irqs-event.ts';
 import { Step } from '../events/source.ts';
 import { type EventFdLine, LineSet, listeningLine, sinkLine, sourceLine } from '../sys/event-fd-line.ts';
@@ -122,6 +122,8 @@ export class KernelInterrupts implements Disposable {
       const values = Uint8Array.from({ length: count }, (_, i) => (request.values[i] ? 1 : 0));
       return this.#send(index, actions[action] | DATA_BOOL, start, count, values);
     }
+    // The kernel says so before it looks at a descriptor.
+    if (index < NUM_IRQS) checkIndexAction(name, request);
     if (request.action === 'unmask') return this.#setSources(index, start, count, request.sources);
     return this.#setSinks(index, request.action, start, count, request.sinks);
   }

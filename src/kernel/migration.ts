@@ -8,8 +8,10 @@
 import type { MigrationControl, MigrationStream, PrecopyInfo } from '../abi/device.ts';
 import { Feature, FeatureFlags, MigrationState } from '../abi/vfio.ts';
 import { FeatureMigDataSize, FeatureMigration, FeatureMigState, PrecopyInfo as PrecopyInfoBytes } from '../abi/vfio-structs.ts';
+import { checkBytes } from '../base/check.ts';
 import { viewOf } from '../base/data-view.ts';
 import { Errno, VfioError } from '../base/errno.ts';
+import { stateNumber } from '../device/migration-state.ts';
 import { KernelFile } from '../sys/kernel-file.ts';
 import { OwnedFd } from '../sys/owned-fd.ts';
 import { callFailure, callKernel, DeviceCall, type KernelCall } from './calls.ts';
@@ -77,7 +79,8 @@ export class KernelMigration implements MigrationControl, Disposable {
     return source.attempt('migration', details, () => this.#setState(wanted));
   }
 
-  #setState(wanted: number): MigrationStream | null {
+  #setState(state: number): MigrationStream | null {
+    const wanted = stateNumber(state);
     const data = new Uint8Array(FeatureMigState.structSize);
     const view = viewOf(data);
     FeatureMigState.encode(view, 0, { device_state: wanted, data_fd: -1 });
@@ -94,6 +97,7 @@ export class KernelMigration implements MigrationControl, Disposable {
     if (number < 0 || kind === undefined) return null;
     const { name } = this.#port;
     const file = KernelFile.own(OwnedFd.own(number, `the migration data of ${name}`), `the migration data of ${name}`);
+    this.#stream?.end();
     this.#stream = new KernelStream(this.#port, file, kind, wanted);
     this.#stream.readsFlags = this.#precopyFlags;
     return this.#stream;
@@ -154,7 +158,13 @@ class KernelStream implements MigrationStream {
   /** The device is in this state now. A stream that is over stays so. */
   stateIs(state: number): void {
     this.#state = state;
-    if (kinds.get(state) !== this.#kind) this.#over = true;
+    if (kinds.get(state) !== this.#kind) this.end();
+  }
+
+  /** The data has ended, and the kernel needs no file for it any more. */
+  end(): void {
+    this.#over = true;
+    this.#file[Symbol.dispose]();
   }
 
   #check(kind: StreamKind): void {
@@ -166,6 +176,7 @@ class KernelStream implements MigrationStream {
 
   read(into: Uint8Array): number {
     this.#check('saving');
+    checkBytes(into, 'the buffer for migration data');
     if (into.length === 0) return 0;
     const got = this.#file.read(into);
     if (got < 0) throw callFailure(got, reading, this.#port.name);
@@ -176,6 +187,7 @@ class KernelStream implements MigrationStream {
 
   write(from: Uint8Array): number {
     this.#check('resuming');
+    checkBytes(from, 'the migration data');
     for (let at = 0; at < from.length; ) {
       const done = this.#file.write(from.subarray(at));
       if (done < 0) throw callFailure(done, writing, this.#port.name);

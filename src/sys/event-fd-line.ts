@@ -42,7 +42,7 @@ export function sinkLine(
     sink.get();
     return new EventFdLine(sink, () => sink.put());
   }
-  if (typeof sink.signal !== 'function' || typeof sink.get !== 'function' || typeof sink.put !== 'function') {
+  if (typeof sink?.signal !== 'function' || typeof sink.get !== 'function' || typeof sink.put !== 'function') {
     throw new VfioError('EINVAL', `${what} cannot be signalled`);
   }
   using undo = new Cleanup();
@@ -71,7 +71,7 @@ export function sourceLine(source: InterruptSource | null, what: string): EventF
     source.get();
     return new EventFdLine(source, () => source.put());
   }
-  if (typeof source.listen !== 'function') throw new VfioError('EINVAL', `${what} cannot be listened to`);
+  if (typeof source?.listen !== 'function') throw new VfioError('EINVAL', `${what} cannot be listened to`);
   using undo = new Cleanup();
   const fd = undo.use(EventFd.create());
   const listening = source.listen(() => fd.signal());

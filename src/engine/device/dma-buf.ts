@@ -10,7 +10,7 @@
  */
 import type { DmaBuf, DmaBufRequest, DmaBufSegment, RegionInfo } from '../../abi/device.ts';
 import { RegionFlags, RegionIndex } from '../../abi/vfio.ts';
-import { hex, U64_MAX } from '../../base/check.ts';
+import { checkU64, hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { insideArea } from '../../device/map-range.ts';
 import type { FunctionHost } from '../../hardware/function-host.ts';
@@ -41,6 +41,8 @@ export function exportDmaBuf(device: ExportingDevice, request: DmaBufRequest): D
   const page = BigInt(device.ctx.pageSize);
   const ranges: { readonly offset: number; readonly size: number }[] = [];
   for (const { offset, length } of asked) {
+    checkU64(offset, `${bdf}: DMA_BUF: the offset of a range`);
+    checkU64(length, `${bdf}: DMA_BUF: the length of a range`);
     if (length === 0n || offset % page !== 0n || length % page !== 0n) {
       throw new VfioError('EINVAL', `${bdf}: DMA_BUF range ${hex(offset)}+${hex(length)} is not made of whole pages`);
     }

@@ -7,6 +7,7 @@ import type { DmaLogReport, DmaRange } from '../../abi/device.ts';
 import { bitmapBytes, DMA_LOGGING_MAX_RANGES } from '../../abi/vfio.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { checkLogRange, checkLogReport, checkLogStart } from '../../device/log-requests.ts';
 import { DmaLog, type PageRange } from '../../hardware/dma-log.ts';
 import type { HostDma } from '../../hardware/host-dma.ts';
 
@@ -24,6 +25,7 @@ const BITMAP_MAX = 2 ** 31;
  * that is none, or when writes are logged already
  */
 export function startLogging(name: string, dma: HostDma, ranges: ArrayLike<DmaRange>, pageSize: bigint): bigint {
+  checkLogStart(name, ranges, pageSize);
   const count = ranges.length;
   if (count === 0) throw new VfioError('EINVAL', `${name}: DMA_LOGGING_START without ranges`);
   if (count > DMA_LOGGING_MAX_RANGES) {
@@ -43,7 +45,7 @@ export function startLogging(name: string, dma: HostDma, ranges: ArrayLike<DmaRa
 function checkedRanges(name: string, ranges: ArrayLike<DmaRange>, pageSize: bigint): PageRange[] {
   const pages: PageRange[] = [];
   for (let i = 0; i < ranges.length; i++) {
-    const { iova, length } = ranges[i]!;
+    const { iova, length } = checkLogRange(name, ranges[i]);
     const what = `${name}: DMA_LOGGING_START: range ${hex(iova)}+${hex(length)}`;
     // As IS_ALIGNED, with which nothing but 0 is a multiple of 0.
     const below = BigInt.asUintN(64, pageSize - 1n);
@@ -68,6 +70,7 @@ function checkedRanges(name: string, ranges: ArrayLike<DmaRange>, pageSize: bigi
  * nothing, or not whole pages, to be reported, or logging is off; EFAULT a bitmap too small
  */
 export function reportLogging(name: string, dma: HostDma, request: DmaLogReport): void {
+  checkLogReport(name, request);
   const { iova, length, pageSize } = request;
   if (pageSize < PAGE || (pageSize & (pageSize - 1n)) !== 0n) {
     throw new VfioError('EINVAL', `${name}: DMA_LOGGING_REPORT with pages of ${pageSize} bytes; give a power of two from 4096`);
@@ -80,7 +83,7 @@ export function reportLogging(name: string, dma: HostDma, request: DmaLogReport)
   const needed = bitmapBytes(length, pageSize);
   // Read last: an accessor may find the memory only then.
   const bitmap = needed > BITMAP_MAX ? undefined : request.bitmap;
-  if (bitmap === undefined || bitmap.length < needed) {
+  if (!(bitmap instanceof Uint8Array) || bitmap.length < needed) {
     throw new VfioError('EFAULT', `${what} takes a bitmap of ${needed} bytes; ${bitmap?.length ?? 0} are there`);
   }
   log.take(Number(iova >> PAGE_BITS), Number((iova + length - 1n) >> PAGE_BITS), Number(pageSize / PAGE), bitmap);

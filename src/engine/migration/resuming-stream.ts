@@ -5,6 +5,7 @@
  */
 
 import type { MigrationStream, PrecopyInfo } from '../../abi/device.ts';
+import { checkBytes } from '../../base/check.ts';
 import { viewOf } from '../../base/data-view.ts';
 import { VfioError } from '../../base/errno.ts';
 import { Blocks, checkIdentity, ModelState, Section, Store, sectionKinds, ZERO_BLOCKS_MAX, ZeroBlocks } from './sections.ts';
@@ -51,6 +52,7 @@ export class ResumingStream implements MigrationStream {
 
   write(from: Uint8Array): number {
     this.#check();
+    checkBytes(from, 'the migration data');
     const before = this.#reader.failed;
     try {
       this.#reader.push(from);

@@ -5,6 +5,7 @@
  */
 import type { MigrationStream, PrecopyInfo } from '../../abi/device.ts';
 import { Bitmap } from '../../base/bitmap.ts';
+import { checkBytes } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
 import { BLOCKS_BYTES, Blocks, End, MODEL_STORE, ModelState, Section, Store, ZERO_BLOCKS_MAX, ZeroBlocks } from './sections.ts';
 import { encodePreamble, SECTION_BYTES, SectionWriter } from './stream-format.ts';
@@ -100,6 +101,7 @@ export class SavingStream implements MigrationStream {
 
   read(into: Uint8Array): number {
     this.#check();
+    checkBytes(into, 'the buffer for migration data');
     let got = 0;
     while (got < into.length) {
       let bytes: Uint8Array<ArrayBuffer> | null;

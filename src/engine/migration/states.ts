@@ -74,6 +74,7 @@ export function nextState(flags: number, from: MigrationState, to: number): Migr
  * each arc leads closer.
  */
 export function wayTo(flags: number, from: MigrationState, to: number): readonly MigrationState[] | null {
+  if (!Number.isInteger(to)) return null;
   const way: MigrationState[] = [];
   for (let at: MigrationState = from; at !== to; ) {
     const next = nextState(flags, at, to);

@@ -7,6 +7,7 @@ import { bitmapBytes, DMA_LOGGING_MAX_RANGES, Feature, FeatureFlags } from '../.
 import { FeatureDmaLoggingRange } from '../../abi/vfio-structs.ts';
 import { hex, U64_MAX } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { checkLogRange, checkLogReport, checkLogStart } from '../../device/log-requests.ts';
 import { UserDmaLoggingControl, UserDmaLoggingReport, viewOf } from '../messages.ts';
 import { type ClientFeatures, DATA_AT } from './features.ts';
 import type { MappedMemory } from './mapped-memory.ts';
@@ -30,6 +31,7 @@ export class ClientDmaLogging implements DmaLogging {
   start(ranges: ArrayLike<DmaRange>, pageSize: bigint): bigint {
     const { connection } = this.#features;
     const { name, out } = connection;
+    this.#check(Feature.DMA_LOGGING_START, FeatureFlags.SET, (of) => checkLogStart(of, ranges, pageSize));
     const { length: count } = ranges;
     if (count === 0) {
       // On the wire a list without ranges means every write; here it is an error, as with the
@@ -55,12 +57,18 @@ export class ClientDmaLogging implements DmaLogging {
     return UserDmaLoggingControl.page_size.get(viewOf(this.#features.reply(UserDmaLoggingControl.page_size.end)), 0);
   }
 
-  /** A device that does not log says so before a range says that it is not there. */
   #read(ranges: ArrayLike<DmaRange>, count: number): readonly DmaRange[] {
+    return this.#check(Feature.DMA_LOGGING_START, FeatureFlags.SET, (name) =>
+      Array.from({ length: count }, (_, i) => checkLogRange(name, ranges[i])),
+    );
+  }
+
+  /** A device that does not log says so before a check says what is wrong with a request. */
+  #check<T>(feature: number, op: number, check: (name: string) => T): T {
     try {
-      return Array.from({ length: count }, (_, i) => ranges[i]!);
+      return check(this.#features.connection.name);
     } catch (error) {
-      this.#features.probe(Feature.DMA_LOGGING_START, FeatureFlags.SET);
+      this.#features.probe(feature, op);
       throw error;
     }
   }
@@ -73,6 +81,7 @@ export class ClientDmaLogging implements DmaLogging {
 
   report(request: DmaLogReport): void {
     const { name } = this.#features.connection;
+    this.#check(Feature.DMA_LOGGING_REPORT, FeatureFlags.GET, (of) => checkLogReport(of, request));
     const { iova, length, pageSize } = request;
     const isPage = pageSize >= PAGE && (pageSize & (pageSize - 1n)) === 0n;
     const known = isPage && iova + length <= U64_MAX && length > 0n && ((iova | length) & (PAGE - 1n)) === 0n;
@@ -83,10 +92,13 @@ export class ClientDmaLogging implements DmaLogging {
     }
     const { bitmap } = request;
     const needed = bitmapBytes(length, pageSize);
-    if (bitmap.length < needed) {
+    if (!(bitmap instanceof Uint8Array) || bitmap.length < needed) {
       this.#ask(iova, PAGE, PAGE, null);
       if (!this.#on) throw new VfioError('EINVAL', `${name}: its DMA is not logged`, { fix: 'Start the log first.' });
-      throw new VfioError('EFAULT', `${name}: DMA_LOGGING_REPORT takes a bitmap of ${needed} bytes; ${bitmap.length} are there`);
+      throw new VfioError(
+        'EFAULT',
+        `${name}: DMA_LOGGING_REPORT takes a bitmap of ${needed} bytes; ${(bitmap as Uint8Array | undefined)?.length ?? 0} are there`,
+      );
     }
     const first = Number(iova / PAGE);
     const last = Number((iova + length) / PAGE) - 1;

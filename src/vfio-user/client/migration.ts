@@ -6,7 +6,9 @@ import type { MigrationControl, MigrationStream, PrecopyInfo } from '../../abi/d
 import { Feature, FeatureFlags, MigrationState } from '../../abi/vfio.ts';
 import { FeatureMigDataSize, FeatureMigration, FeatureMigState } from '../../abi/vfio-structs.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
+import { checkBytes } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { stateNumber } from '../../device/migration-state.ts';
 import { Command, MigData, migDataRead, precopyInfo, viewOf } from '../messages.ts';
 import { type ClientConnection, REQUEST_DATA_BYTES } from './connection.ts';
 import { type ClientFeatures, DATA_AT } from './features.ts';
@@ -77,7 +79,8 @@ export class ClientMigration implements MigrationControl {
     return source.attempt('migration', details, () => this.#setState(before, wanted));
   }
 
-  #setState(before: number, wanted: number): MigrationStream | null {
+  #setState(before: number, state: number): MigrationStream | null {
+    const wanted = stateNumber(state);
     const kind = streamOf(wanted);
     const keeps = kind !== null && kind === streamOf(before);
     FeatureMigState.encode(this.#connection.out, DATA_AT, { device_state: wanted, data_fd: -1 });
@@ -144,6 +147,7 @@ class ClientStream implements MigrationStream {
 
   read(into: Uint8Array): number {
     this.#check('saving');
+    checkBytes(into, 'the buffer for migration data');
     if (into.length === 0) return 0;
     const connection = this.#connection;
     const size = Math.min(into.length, this.#maxBytes - MigData.structSize);
@@ -159,6 +163,7 @@ class ClientStream implements MigrationStream {
 
   write(from: Uint8Array): number {
     this.#check('resuming');
+    checkBytes(from, 'the migration data');
     const connection = this.#connection;
     const most = Math.min(REQUEST_DATA_BYTES, this.#maxBytes);
     for (let at = 0; at < from.length; at += most) {
