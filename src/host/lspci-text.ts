@@ -2,11 +2,13 @@
  * The facts in what lspci prints, and in lists of groups as scripts print them, also where they
  * were pasted into a report: quoted, indented, with other text around them.
  */
+import { VfioError } from '../base/errno.ts';
 import { isBdf, parseBdf } from '../pci/bdf.ts';
 import { Acs } from '../pci/capabilities/access-control.ts';
 import { PciExpType } from '../pci/capabilities/pci-express-registers.ts';
 import { classNames } from '../pci/class-names.ts';
 import type { HostAcs, HostResource } from './host-picture.ts';
+import { commandLineIn, recordedLines } from './recorded-lines.ts';
 
 export interface LspciSriov {
   readonly totalVfs?: number;
@@ -60,28 +62,30 @@ export interface LspciText {
 
 /** Quotation marks of mail, and blanks. */
 const quotation = /^[\s>|]*/;
+/** As many as a domain of PCI can have. */
+const MAX_FUNCTIONS = 0x10000;
+const MAX_MODULES = 64;
 const header =
-  /^(?:[-*]\s+)?(?:IOMMU[ _]group:?\s+(\d+):?\s+(?:\[[^\]]*\]\s+)?|Group Device:\s+)?((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7])\s+(?:-\s+)?(\S.*)$/i;
-const groupTitle = /^(?:[-*#]+\s+)?IOMMU[ _]group:?\s+(\d+)\s*:?\s*$/i;
+  /^(?:[-*]\s+)?(?:IOMMU[ _]group:?\s+(\d{1,9}):?\s+(?:\[[^\]]*\]\s+)?|Group Device:\s+)?((?:[0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-1][0-9a-f]\.[0-7])\s+(?:-\s+)?(\S.*)$/i;
+const groupTitle = /^(?:[-*#]+\s+)?IOMMU[ _]group:?\s+(\d{1,9})\s*:?\s*$/i;
 const row = /^([0-9a-f]{2,3}):((?: [0-9a-f]{2}){1,16})\s*$/i;
 
 const INTEL = 0x8086;
-
 const number = (digits: string) => Number.parseInt(digits, 16);
-
 /**
  * The functions of `text`, in its order. Of a function that is there more than once, all facts
  * count; from one with other ids on, the text is of another computer.
  */
 export function parseLspci(text: string): LspciText {
   const parser = new LspciParser();
-  for (const line of text.replaceAll('\r', '').split('\n')) parser.line(line.replace(quotation, ''));
-  return {
-    functions: [...parser.functions.values()],
-    notes: parser.notes,
-    kernel: /\bLinux (?:version|\S+) (\d+\.\d+\S*)/.exec(text)?.[1] ?? null,
-    commandLine: /(?:^|\bKernel command line: |\s)(BOOT_IMAGE=.*|.*\bpcie_acs_override=.*)/m.exec(text)?.[1]?.trim() ?? null,
-  };
+  let kernel: string | null = null;
+  let commandLine: string | null = null;
+  for (const line of recordedLines(text)) {
+    if (line.includes('Linux ')) kernel ??= /\bLinux (?:version|\S+) (\d+\.\d+\S*)/.exec(line)?.[1] ?? null;
+    commandLine ??= commandLineIn(line);
+    parser.line(line.replace(quotation, ''));
+  }
+  return { functions: [...parser.functions.values()], notes: parser.notes, kernel, commandLine };
 }
 
 class LspciParser {
@@ -130,6 +134,7 @@ class LspciParser {
       return;
     }
     const fn: LspciFunction = known ?? { bdf, resources: [] };
+    if (this.functions.size > MAX_FUNCTIONS) throw new VfioError('EFBIG', `the text has more than ${MAX_FUNCTIONS} PCI functions`);
     Object.assign(fn, facts, group === null ? {} : { group });
     this.functions.set(bdf, fn);
     this.#fn = fn;
@@ -194,7 +199,8 @@ function conflict(a: Partial<LspciFunction>, b: Partial<LspciFunction>): boolean
 }
 
 /** `PCI bridge [0604]: Intel Corporation Root Port [8086:1901] (rev 07) (prog-if 00 [Normal])`. */
-function titleFacts(rest: string): Partial<LspciFunction> {
+function titleFacts(title: string): Partial<LspciFunction> {
+  const rest = title.replaceAll(/\s+/g, ' ');
   const revision = /\(rev ([0-9a-f]{2})\)/i.exec(rest)?.[1];
   const progIf = /\(prog-if ([0-9a-f]{2})/i.exec(rest)?.[1];
   const machine = [...rest.matchAll(/"([^"]*)"/g)].map((match) => match[1]!);
@@ -294,16 +300,18 @@ interface Attribute {
 }
 
 const attributes: readonly Attribute[] = [
-  { pattern: /^IOMMU ?group:\s+(\d+)/i, facts: ([, id]) => ({ group: Number(id) }) },
-  { pattern: /^Flags:.*\bIOMMU group (\d+)/, facts: ([, id]) => ({ group: Number(id) }) },
+  { pattern: /^IOMMU ?group:\s+(\d{1,9})\b/i, facts: ([, id]) => ({ group: Number(id) }) },
+  { pattern: /^Flags:.*\bIOMMU group (\d{1,9})\b/, facts: ([, id]) => ({ group: Number(id) }) },
   { pattern: /^(?:Kernel driver in use|Driver):\s+(\S+)/i, facts: ([, driver]) => ({ driver: driver! }) },
   {
     pattern: /^(?:Kernel modules|Module):\s+(.*)/i,
-    facts: ([, names], fn) => ({ modules: [...(fn.modules ?? []), ...names!.split(/,\s*/).filter((name) => name !== '')] }),
+    facts: ([, names], fn) => ({
+      modules: [...(fn.modules ?? []), ...names!.split(/,\s*/).filter((name) => name !== '')].slice(0, MAX_MODULES),
+    }),
   },
-  { pattern: /^NUMA ?node:\s+(\d+)/i, facts: ([, node]) => ({ numaNode: Number(node) }) },
+  { pattern: /^NUMA ?node:\s+(\d{1,9})\b/i, facts: ([, node]) => ({ numaNode: Number(node) }) },
   { pattern: /^(?:Physical Slot|PhySlot):\s+(\S+)/, facts: ([, slot]) => ({ slot: slot! }) },
-  { pattern: /^Interrupts?:.*routed to IRQ (\d+)/, facts: ([, irq]) => ({ irq: Number(irq) }) },
+  { pattern: /^Interrupts?:.*routed to IRQ (\d{1,9})\b/, facts: ([, irq]) => ({ irq: Number(irq) }) },
   { pattern: /^Bus: primary=[0-9a-f]{2}, secondary=([0-9a-f]{2})/i, facts: ([, bus]) => ({ secondary: number(bus!) }) },
   {
     pattern: /^Subsystem:.*?\[?\b([0-9a-f]{4}):([0-9a-f]{4})\]?/i,
@@ -348,7 +356,7 @@ const units: Readonly<Record<string, bigint>> = { '': 1n, K: 2n ** 10n, M: 2n **
 /** `f7cc0000 (64-bit, non-prefetchable) [disabled] [size=128K]`. */
 function resourceOf(kind: string, rest: string): HostResource {
   const start = /^(?:0x)?([0-9a-f]{4,16})\b/i.exec(rest)?.[1];
-  const size = /\[size=(\d+)([KMGT]?)\]/.exec(rest);
+  const size = /\[size=(\d{1,16})([KMGT]?)\]/.exec(rest);
   return {
     start: start === undefined ? null : BigInt(`0x${start}`),
     size: size === null ? null : BigInt(size[1]!) * units[size[2]!]!,
@@ -373,9 +381,9 @@ function withRegion(resources: Resources, [, index, kind, rest]: RegExpExecArray
 
 /** A line of an SR-IOV capability; null for others. */
 function sriovFacts(sriov: LspciSriov, line: string): LspciSriov | null {
-  const vfs = /^Initial VFs: \d+, Total VFs: (\d+), Number of VFs: (\d+)/.exec(line);
+  const vfs = /^Initial VFs: \d+, Total VFs: (\d{1,5}), Number of VFs: (\d{1,5})\b/.exec(line);
   if (vfs !== null) return { ...sriov, totalVfs: Number(vfs[1]), numVfs: Number(vfs[2]) };
-  const routing = /^VF offset: (\d+), stride: (\d+), Device ID: ([0-9a-f]{4})/i.exec(line);
+  const routing = /^VF offset: (\d{1,5}), stride: (\d{1,5}), Device ID: ([0-9a-f]{4})/i.exec(line);
   if (routing !== null) {
     return { ...sriov, firstOffset: Number(routing[1]), stride: Number(routing[2]), vfDevice: number(routing[3]!) };
   }

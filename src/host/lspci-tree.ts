@@ -1,5 +1,6 @@
 /** The tree that `lspci -t` draws: the bridge above each function, and the buses behind bridges. */
 import { formatBdf } from '../pci/bdf.ts';
+import { recordedLines } from './recorded-lines.ts';
 
 export interface TreePlace {
   /** Null on a root bus. */
@@ -22,7 +23,7 @@ export function parseLspciTree(text: string): ReadonlyMap<string, TreePlace> {
   const places = new Map<string, TreePlace>();
   /** The bus whose devices hang on a vertical line, by its column. */
   const columns = new Map<number, Bus | null>();
-  for (const line of text.replaceAll('\r', '').split('\n')) {
+  for (const line of recordedLines(text)) {
     if (!drawn.test(line)) continue;
     let bus: Bus | null = null;
     let device: string | null = null;

@@ -3,6 +3,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import { readLspci } from './lspci.ts';
+import { parseLspci } from './lspci-text.ts';
 
 const read = (text: string) => readLspci(text, 'a text');
 const facts = (text: string) =>
@@ -175,5 +176,33 @@ describe('host: other texts', () => {
       const cut = verbose.slice(0, at) + verbose.slice(at + 3);
       expect(read(`00:02.0 0300: 8086:3e92\n${cut}`).functions.length).toBeGreaterThan(0);
     }
+  });
+});
+
+describe('host: texts of lspci that are not as lspci printed them', () => {
+  const plain = '00:02.0 VGA compatible controller [0300]: Intel Corporation UHD [8086:3e92]\n\tKernel driver in use: i915\n';
+  const seen = (text: string) => parseLspci(text).functions.map(({ bdf, device, driver }) => [bdf, device, driver]);
+  const all = [['0000:00:02.0', 0x3e92, 'i915']];
+
+  it.each([
+    ['colours', (line: string) => `\u001b[1m${line.slice(0, 7)}\u001b[0m${line.slice(7)}`],
+    ['syslog', (line: string) => `Jan  9 12:00:01 host lspci[12]: ${line}`],
+    ['a journal', (line: string) => `2026-01-09T12:00:01.123+0100 host lspci[12]: ${line}`],
+    ['a log of a container', (line: string) => `2026-01-09T12:00:01.123456789Z stdout F ${line}`],
+    ['the log of the kernel', (line: string) => `[   12.345678] ${line}`],
+    ['mail', (line: string) => `> > ${line}`],
+  ])('%s', (_, decorated) => {
+    expect(seen(plain.split('\n').map(decorated).join('\r\n'))).toEqual(all);
+  });
+
+  it('lines of millions of characters are cut, and take no longer than others', () => {
+    const blanks = ' '.repeat(3_000_000);
+    expect(seen(`01:00.0 Ethernet controller${blanks}x\n${blanks}pcie_acs_override\n${plain}`).slice(1)).toEqual(all);
+  });
+
+  it('virtual functions without a stride are one function, whatever their number', () => {
+    const physical = plain.replace('\n', '\n\tCapabilities: [160 v1] Single Root I/O Virtualization (SR-IOV)\n');
+    const text = `${physical}\t\tInitial VFs: 8, Total VFs: 65535, Number of VFs: 65535, Function\n\t\tVF offset: 8, stride: 0, Device ID: 1520\n00:03.0 Ethernet controller [0200]: X [8086:1520]\n`;
+    expect(readLspci(text, 'x').functions.map(({ virtualFunctions }) => virtualFunctions)).toEqual([['0000:00:03.0'], []]);
   });
 });

@@ -37,6 +37,11 @@ export function readLspci(text: string, origin: string, context: LspciContext = 
   const all = [...known].sort((a, b) => compareBdf(a.bdf, b.bdf));
   const configOf = (fn: LspciFunction) => fn.config ?? context.configs?.get(fn.bdf) ?? new Uint8Array(0);
   const physical = physicalFunctions(all);
+  const virtual = new Map<LspciFunction, string[]>();
+  for (const { bdf } of all) {
+    const pf = physical.get(bdf);
+    if (pf !== undefined) virtual.set(pf, [...(virtual.get(pf) ?? []), bdf]);
+  }
   const fabric = all.map((fn) => fabricOf(fn, configOf(fn), tree.get(fn.bdf), physical.get(fn.bdf)?.bdf ?? null));
   const places = placesOf(fabric);
   const functions = all.map((fn, i): HostFunction => {
@@ -69,7 +74,7 @@ export function readLspci(text: string, origin: string, context: LspciContext = 
       functionReset: facts.functionReset ?? fn.functionReset ?? null,
       sriov: sriovOf(fn, facts.sriov),
       physicalFunction: physical.get(fn.bdf)?.bdf ?? null,
-      virtualFunctions: all.filter((vf) => physical.get(vf.bdf) === fn).map((vf) => vf.bdf),
+      virtualFunctions: virtual.get(fn) ?? [],
       vfioDevice: null,
       bootVga: false,
     };
@@ -125,7 +130,8 @@ function physicalFunctions(all: readonly LspciFunction[]): ReadonlyMap<string, L
     const { domain, bus, device, fn } = bdfParts(pf.bdf);
     for (let i = 0; i < numVfs && firstOffset > 0; i++) {
       const id = (bus << 8) + (device << 3) + fn + firstOffset + stride * i;
-      if (id > 0xffff) break;
+      // Without a stride all have one address.
+      if (id > 0xffff || (stride === 0 && i > 0)) break;
       const bdf = formatBdf({ domain, bus: id >> 8, device: (id >> 3) & 31, fn: id & 7 });
       if (byBdf.has(bdf)) found.set(bdf, pf);
     }
@@ -145,9 +151,16 @@ function filled(resources: readonly (HostResource | null)[], length: number): (H
 }
 
 function groupsOf(functions: readonly HostFunction[]): HostGroup[] | null {
-  const ids = [...new Set(functions.flatMap((fn) => fn.group ?? []))].sort((a, b) => a - b);
-  if (ids.length === 0) return null;
-  return ids.map((id) => ({ id, functions: functions.filter((fn) => fn.group === id).map((fn) => fn.bdf), type: null, reserved: [] }));
+  const members = new Map<number, string[]>();
+  for (const { bdf, group } of functions) {
+    if (group === null) continue;
+    const there = members.get(group);
+    if (there === undefined) members.set(group, [bdf]);
+    else there.push(bdf);
+  }
+  if (members.size === 0) return null;
+  const sorted = [...members].sort(([a], [b]) => a - b);
+  return sorted.map(([id, bdfs]) => ({ id, functions: bdfs, type: null, reserved: [] }));
 }
 
 function doubts(all: readonly LspciFunction[], functions: readonly HostFunction[]): string[] {

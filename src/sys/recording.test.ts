@@ -74,6 +74,39 @@ describe('sys: archives', () => {
     expect([...reader.end().keys()]).toEqual(['etc/passwd']);
   });
 
+  it('paths that are too deep are left out', async () => {
+    const deep = `top/${'below/'.repeat(70)}`;
+    mkdirSync(join(folder, deep), { recursive: true });
+    const recording = await readRecording(file('deep.tar', tarOf()), wanted);
+    rmSync(join(folder, 'top/below'), { recursive: true });
+    const depths = 'entries' in recording ? [...recording.entries.keys()].map((path) => path.split('/').length) : [];
+    expect(Math.max(...depths)).toBe(64);
+  });
+
+  it('names count as bytes that are kept: millions of them are EFBIG', () => {
+    const header = Buffer.alloc(512);
+    header.write('a/'.repeat(49), 0);
+    header.write('00000000000\0', 124);
+    header.write('        ', 148);
+    header.write('5', 156);
+    header.write(
+      `${header
+        .reduce((sum, byte) => sum + byte, 0)
+        .toString(8)
+        .padStart(6, '0')}\0 `,
+      148,
+    );
+    const reader = new TarReader('x', () => true);
+    expect(() => {
+      for (let i = 0; i < 100_000; i++) reader.push(header);
+    }).toThrow(expect.objectContaining({ code: 'EFBIG' }));
+  });
+
+  it('bytes behind the end of an archive do not count', async () => {
+    const path = file('behind.tar', Buffer.concat([tarOf(), Buffer.alloc(2 ** 20, 'x')]));
+    expect(textIn(await readRecording(path, wanted), 'top/vendor')).toBe('0x8086\n');
+  });
+
   it('pieces of any size give the same entries', () => {
     const whole = tarOf();
     for (const size of [1, 100, 511, 513, 4096]) {

@@ -125,6 +125,7 @@ async function contentOf(name: string, bytes: AsyncIterable<Uint8Array>, wanted:
     if (total > MAX_DECOMPRESSED) throw new VfioError('EFBIG', `${name} is larger than ${MAX_DECOMPRESSED} bytes`);
     if (tar !== null) {
       tar.push(piece);
+      if (tar.ended) break;
       continue;
     }
     pieces.push(piece);

@@ -7,7 +7,10 @@ import { MAX_FILE_BYTES } from './host-files.ts';
 import type { FileEntry } from './memory-files.ts';
 
 const BLOCK = 512;
-/** Bytes of all files that are kept. */
+/** Names on the path of an entry, and their characters: sysfs has fewer. Deep paths cost much. */
+const MAX_DEPTH = 64;
+const MAX_NAME = 4096;
+/** Bytes of all files that are kept, and of the names on their paths. */
 const MAX_KEPT = 256 * 2 ** 20;
 const MAX_ENTRIES = 2_000_000;
 /** Bytes of a long name or of a header of pax. */
@@ -46,7 +49,7 @@ export class TarReader {
   #left = 0;
   #padding = 0;
   #kept = 0;
-  #count = 0;
+  #entered = 0;
   #ended = false;
   /** Names for the next entry that its header has no room for. */
   #nextName: string | null = null;
@@ -76,6 +79,11 @@ export class TarReader {
     }
   }
 
+  /** All entries were there: bytes that follow do not count. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
   /** The wanted entries. @throws VfioError EINVAL for an archive that breaks off */
   end(): ReadonlyMap<string, FileEntry> {
     if (this.#current !== null || this.#pending.length > 0) {
@@ -90,15 +98,27 @@ export class TarReader {
       return;
     }
     const entry = this.#entryOf(header);
-    if (++this.#count > MAX_ENTRIES) throw new VfioError('EFBIG', `the archive ${this.#origin} has more than ${MAX_ENTRIES} entries`);
+    if (++this.#entered > MAX_ENTRIES) throw new VfioError('EFBIG', `the archive ${this.#origin} has more than ${MAX_ENTRIES} entries`);
     const isExtra = entry.type === Type.PAX || entry.type === Type.LONG_NAME || entry.type === Type.LONG_LINK;
     const isFile = entry.type === Type.FILE || entry.type === Type.OLD_FILE;
     if (isExtra && entry.size > MAX_EXTRA) throw new VfioError('EFBIG', `the archive ${this.#origin} has a name of ${entry.size} bytes`);
-    const keep = isExtra || (isFile && this.#wanted(entry.name));
+    const wanted = !isExtra && this.#isWanted(entry);
+    const keep = isExtra || (isFile && wanted);
+    if (wanted) this.#count(2 * BLOCK + entry.name.length * entry.name.split('/').length + entry.link.length);
     this.#padding = (BLOCK - (entry.size % BLOCK)) % BLOCK;
     this.#left = entry.size + this.#padding;
     this.#current = { ...entry, pieces: [], keep };
     if (this.#left === 0) this.#finish();
+  }
+
+  #isWanted({ name, link }: Pick<Entry, 'name' | 'link'>): boolean {
+    const isLong = name.length > MAX_NAME || link.length > MAX_NAME || name.split('/').length > MAX_DEPTH;
+    return !isLong && this.#wanted(name);
+  }
+
+  #count(bytes: number): void {
+    this.#kept += bytes;
+    if (this.#kept > MAX_KEPT) throw new VfioError('EFBIG', `the archive ${this.#origin} has too much to keep`);
   }
 
   #entryOf(header: Buffer): Entry {
@@ -134,8 +154,7 @@ export class TarReader {
     const count = Math.min(this.#left, bytes.length);
     const content = Math.max(0, Math.min(count, this.#left - this.#padding));
     if (current.keep && content > 0) {
-      this.#kept += content;
-      if (this.#kept > MAX_KEPT) throw new VfioError('EFBIG', `the archive ${this.#origin} has too much to keep`);
+      this.#count(content);
       // A copy: a piece must not keep the whole buffer of its stream alive.
       if (total(current.pieces) < MAX_FILE_BYTES) current.pieces.push(Buffer.from(bytes.subarray(0, content)));
     }
@@ -163,15 +182,15 @@ export class TarReader {
         if (keep) this.#entries.set(name, { bytes: new Uint8Array(bytes) });
         return;
       case Type.LINK:
-        if (this.#wanted(name)) this.#entries.set(name, { link });
+        if (this.#isWanted({ name, link })) this.#entries.set(name, { link });
         return;
       case Type.HARD_LINK: {
         const same = this.#entries.get(clean(link));
-        if (same !== undefined && this.#wanted(name)) this.#entries.set(name, same);
+        if (same !== undefined && this.#isWanted({ name, link })) this.#entries.set(name, same);
         return;
       }
       case Type.DIRECTORY:
-        if (this.#wanted(name)) this.#entries.set(name, { directory: true });
+        if (this.#isWanted({ name, link })) this.#entries.set(name, { directory: true });
         return;
     }
   }
