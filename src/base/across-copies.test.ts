@@ -53,7 +53,7 @@ it('a fault of DMA and a reset are recognized by the other copy', async () => {
 it("an eventfd of the other copy is the line's own, without one between them", async () => {
   const [here, there] = [await anotherCopy(), await anotherCopy()];
   using event = there.EventFd.create();
-  using into = here.sinkLine(event, 'the interrupt');
+  using into = here.sinkLine(event, 'the interrupt', () => {});
   using from = here.sourceLine(event, 'the doorbell');
   expect([into?.fd, from?.fd]).toEqual([event, event]);
 });

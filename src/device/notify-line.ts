@@ -5,6 +5,7 @@
  * @see linux/drivers/vfio/pci/vfio_pci_intrs.c, vfio_pci_set_ctx_trigger_single()
  */
 import type { InterruptSink, SetIrqs } from '../abi/device.ts';
+import { callForeign, type Failed } from '../base/foreign.ts';
 import { checkedSink, notifyAct } from './set-irqs.ts';
 
 /** The surroundings of one of the two interrupts. `L`: a line from the other side. */
@@ -18,6 +19,8 @@ export interface NotifyLineOptions<L extends Disposable> {
    * @throws VfioError the error that the other side answers
    */
   arm(line: L | null): void;
+  /** Reports that a sink throws or rejects, which its contract forbids. */
+  readonly failed: Failed;
   /** Called for each signal while the device's events are wanted. */
   onEvent(): void;
   /** Gets each signal of the other side, and calls `pass`. */
@@ -49,7 +52,7 @@ export class NotifyLine<L extends Disposable> implements Disposable {
     const act = notifyAct(name, request, this.#sink !== null);
     switch (act.act) {
       case 'signal':
-        this.#sink?.signal();
+        this.#signal();
         return;
       case 'release':
         this.#update(null, this.#events);
@@ -72,13 +75,13 @@ export class NotifyLine<L extends Disposable> implements Disposable {
         this.#disarm();
       }
     } catch (error) {
-      sink?.put();
+      this.#put(sink);
       throw error;
     }
     const old = this.#sink;
     this.#sink = sink;
     this.#events = events;
-    old?.put();
+    this.#put(old);
   }
 
   #armed(): L {
@@ -99,7 +102,7 @@ export class NotifyLine<L extends Disposable> implements Disposable {
 
   #signalled(): void {
     this.#options.onSignal(() => {
-      this.#sink?.signal();
+      this.#signal();
       if (this.#events) this.#options.onEvent();
     });
   }
@@ -110,6 +113,15 @@ export class NotifyLine<L extends Disposable> implements Disposable {
     const sink = this.#sink;
     this.#sink = null;
     this.#events = false;
-    sink?.put();
+    this.#put(sink);
+  }
+
+  #signal(): void {
+    const sink = this.#sink;
+    if (sink !== null) callForeign('an interrupt sink failed when it was signalled', () => sink.signal(), this.#options.failed);
+  }
+
+  #put(sink: InterruptSink | null): void {
+    if (sink !== null) callForeign('an interrupt sink failed when it was put', () => sink.put(), this.#options.failed);
   }
 }

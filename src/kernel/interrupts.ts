@@ -13,6 +13,7 @@ import { IrqIndex, IrqSetFlags, NUM_IRQS } from '../abi/vfio.ts';
 import { IrqInfo as IrqInfoBytes, IrqSet } from '../abi/vfio-structs.ts';
 import { viewOf } from '../base/data-view.ts';
 import { VfioError } from '../base/errno.ts';
+import { type Failed, textOf } from '../base/foreign.ts';
 import { NotifyLine } from '../device/notify-line.ts';
 import { checkAction, checkIndexAction, checkIrqIndex, validateSetIrqs } from '../device/set-irqs.ts';
 import { fewer, setIrqsEvent } from '../device/set-irqs-event.ts';
@@ -37,6 +38,7 @@ export class KernelInterrupts implements Disposable {
   readonly #infos = new Map<number, IrqInfo>();
   readonly #lines = new Map<number, Lines>();
   readonly #notify: ReadonlyMap<number, NotifyLine<EventFdLine>>;
+  readonly #failed: Failed = (what, error) => this.#port.source.note('error', what, `${this.#port.name}: ${what}: ${textOf(error)}`);
   readonly #available = (index: number): number => this.#count(index);
 
   /** @param onNotify called when the kernel signals ERR or REQ */
@@ -49,6 +51,7 @@ export class KernelInterrupts implements Disposable {
         name: port.name,
         makeLine: listeningLine,
         arm: (line) => this.#setNotify(index, line),
+        failed: this.#failed,
         onEvent: () => onNotify(index),
         onSignal: (pass) => this.#delivered(index, 0, pass),
       }),
@@ -141,7 +144,11 @@ export class KernelInterrupts implements Disposable {
   #setSinks(index: number, action: 'trigger' | 'mask', start: number, count: number, sinks: readonly (InterruptSink | null)[]): number {
     using lines = new LineSet();
     for (let i = 0; i < count; i++) {
-      lines.add(sinkLine(sinks[i] ?? null, `${this.#port.name}: SET_IRQS element ${i}`, (pass) => this.#delivered(index, start + i, pass)));
+      lines.add(
+        sinkLine(sinks[i] ?? null, `${this.#port.name}: SET_IRQS element ${i}`, this.#failed, (pass) =>
+          this.#delivered(index, start + i, pass),
+        ),
+      );
     }
     const available = this.#send(index, actions[action] | DATA_EVENTFD, start, count, fdsOf(lines));
     if (available === 0 && action === 'trigger') lines.moveTo(this.#linesOf(index).sinks, start);

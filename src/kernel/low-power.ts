@@ -7,6 +7,7 @@
 import type { InterruptSink, LowPower } from '../abi/device.ts';
 import { Feature, FeatureFlags } from '../abi/vfio.ts';
 import { LowPowerEntryWithWakeup } from '../abi/vfio-structs.ts';
+import { textOf } from '../base/foreign.ts';
 import { type EventFdLine, sinkLine } from '../sys/event-fd-line.ts';
 import { descriptorBytes } from '../sys/kernel-file.ts';
 import type { KernelFeatures } from './features.ts';
@@ -27,7 +28,10 @@ export class KernelLowPower implements LowPower, Disposable {
   }
 
   enterWithWakeup(wakeup: InterruptSink): void {
-    const line = sinkLine(wakeup, `the sink of feature ${Feature.LOW_POWER_ENTRY_WITH_WAKEUP}`);
+    const { name, source } = this.#features.port;
+    const line = sinkLine(wakeup, `the sink of feature ${Feature.LOW_POWER_ENTRY_WITH_WAKEUP}`, (what, error) =>
+      source.note('error', what, `${name}: ${what}: ${textOf(error)}`),
+    );
     try {
       const data = new Uint8Array(LowPowerEntryWithWakeup.structSize);
       data.set(descriptorBytes([line?.fd ?? null]));

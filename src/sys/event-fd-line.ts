@@ -5,7 +5,11 @@
 import type { InterruptSink, InterruptSource } from '../abi/device.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
+import { callForeign, type Failed } from '../base/foreign.ts';
 import { EventFd } from './eventfd.ts';
+
+const SIGNALLED = 'an interrupt sink failed when it was signalled';
+const PUT = 'an interrupt sink failed when it was put';
 
 export class EventFdLine implements Disposable {
   /** The peer has a descriptor of this one. */
@@ -28,6 +32,7 @@ export class EventFdLine implements Disposable {
 /**
  * A line that ends at `sink`; null for none. Holds the sink until disposed.
  *
+ * @param failed reports that the sink throws or rejects, which its contract forbids
  * @param onSignal gets each signal that comes through this process, and calls `pass`. A sink that
  *   is an eventfd is signalled by the peer itself.
  * @throws VfioError EINVAL when it cannot be signalled
@@ -35,6 +40,7 @@ export class EventFdLine implements Disposable {
 export function sinkLine(
   sink: InterruptSink | null,
   what: string,
+  failed: Failed,
   onSignal: (pass: () => void) => void = (pass) => pass(),
 ): EventFdLine | null {
   if (sink === null) return null;
@@ -48,8 +54,9 @@ export function sinkLine(
   using undo = new Cleanup();
   const fd = undo.use(EventFd.create());
   sink.get();
-  undo.defer(() => sink.put());
-  const pass = (): void => sink.signal();
+  const put = () => void callForeign(PUT, () => sink.put(), failed);
+  undo.defer(put);
+  const pass = () => void callForeign(SIGNALLED, () => sink.signal(), failed);
   const listening = fd.listen(() => onSignal(pass));
   undo.move();
   return new EventFdLine(fd, () => {
@@ -57,7 +64,7 @@ export function sinkLine(
     if (fd.read() !== null) onSignal(pass);
     listening[Symbol.dispose]();
     fd[Symbol.dispose]();
-    sink.put();
+    put();
   });
 }
 

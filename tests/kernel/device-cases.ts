@@ -136,6 +136,28 @@ describe('interrupts', () => {
     expect(arm(device, IrqIndex.MSIX, Array(200).fill(fd))).toBe(0);
   });
 
+  it('a sink that throws is reported, and neither ends the process nor keeps a descriptor', async () => {
+    const before = descriptors();
+    const lines: string[] = [];
+    const device = open(CARD, { log: { log: (_: string, line: string) => void lines.push(line) } });
+    const bad: InterruptSink = {
+      get: () => bad,
+      signal: () => {
+        throw new Error('no signal');
+      },
+      put: () => {
+        throw new Error('no put');
+      },
+    };
+    arm(device, IrqIndex.MSI, [bad]);
+    arm(device, IrqIndex.REQ, [bad]);
+    device.setIrqs({ index: IrqIndex.MSI, start: 0, count: 1, action: 'trigger', data: 'none' });
+    await until(() => lines.some((line) => line.includes('no signal')));
+    device.close();
+    expect(lines.some((line) => line.includes('no put'))).toBe(true);
+    expect(descriptors()).toBe(before);
+  });
+
   it('an element that is no sink is EINVAL, and nothing stays open', () => {
     using device = open(CARD);
     const before = descriptors();

@@ -13,6 +13,7 @@ import { IrqSet } from '../../abi/vfio-structs.ts';
 import { HEADER_BYTES } from '../../abi/vfio-user.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
+import { type Failed, textOf } from '../../base/foreign.ts';
 import { NotifyLine } from '../../device/notify-line.ts';
 import { checkAction, checkIrqIndex, irqName, validateSetIrqs } from '../../device/set-irqs.ts';
 import { fewer, setIrqsEvent } from '../../device/set-irqs-event.ts';
@@ -34,6 +35,8 @@ interface Lines {
 
 export class ClientInterrupts implements Disposable {
   readonly #connection: ClientConnection;
+  readonly #failed: Failed = (what, error) =>
+    this.#connection.messages.source.note('error', what, `${this.#connection.name}: ${what}: ${textOf(error)}`);
   readonly #numIrqs: number;
   /** Descriptors that the server takes in one message. */
   readonly #maxFds: number;
@@ -60,6 +63,7 @@ export class ClientInterrupts implements Disposable {
         name: connection.name,
         makeLine: listeningLine,
         arm: (line) => this.#setNotify(index, line),
+        failed: this.#failed,
         onEvent: () => onNotify(index),
         onSignal: (pass) => this.#delivered(index, 0, pass),
       }),
@@ -175,7 +179,9 @@ export class ClientInterrupts implements Disposable {
     using lines = new LineSet();
     for (let i = 0; i < count; i++) {
       lines.add(
-        sinkLine(sinks[i] ?? null, `${this.#connection.name}: SET_IRQS element ${i}`, (pass) => this.#delivered(index, start + i, pass)),
+        sinkLine(sinks[i] ?? null, `${this.#connection.name}: SET_IRQS element ${i}`, this.#failed, (pass) =>
+          this.#delivered(index, start + i, pass),
+        ),
       );
     }
     try {

@@ -1,6 +1,7 @@
 /** Low power of a device at the end of a connection (B.10): the gate of its mappings follows. */
 import type { InterruptSink, LowPower } from '../../abi/device.ts';
 import { Feature } from '../../abi/vfio.ts';
+import { textOf } from '../../base/foreign.ts';
 import { type EventFdLine, sinkLine } from '../../sys/event-fd-line.ts';
 import type { ClientFeatures } from './features.ts';
 import type { MemoryGate } from './memory-gate.ts';
@@ -23,7 +24,10 @@ export class ClientLowPower implements LowPower, Disposable {
   }
 
   enterWithWakeup(wakeup: InterruptSink): void {
-    const line = sinkLine(wakeup, `the sink of feature ${Feature.LOW_POWER_ENTRY_WITH_WAKEUP}`);
+    const { name, messages } = this.#features.connection;
+    const line = sinkLine(wakeup, `the sink of feature ${Feature.LOW_POWER_ENTRY_WITH_WAKEUP}`, (what, error) =>
+      messages.source.note('error', what, `${name}: ${what}: ${textOf(error)}`),
+    );
     try {
       this.#features.set(Feature.LOW_POWER_ENTRY_WITH_WAKEUP, new Uint8Array(8), line === null ? [] : [line.fd]);
     } catch (error) {
