@@ -25,7 +25,7 @@ export function openHardware(address: HardwareAddress, options: HardwareOptions)
     return KernelDevice.open(address, { ...seen, token, via, unsafeNoIommu, with: ofThisComputer(options.with) });
   if (token !== undefined || via !== undefined) {
     throw new VfioError('EINVAL', `lent:${address.path}: the process that lends the device chooses how it is opened`, {
-      fix: 'Leave token and via away, and give them to vfio lend.',
+      fix: 'Leave `token` and `via` out, and give them to vfio lend.',
     });
   }
   using files = receive(address.path);

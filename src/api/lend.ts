@@ -13,7 +13,8 @@ import { type EventStream, streamOf } from '../events/stream.ts';
 import { sendOpened, sendRefusal } from '../kernel/lent-files.ts';
 import { checkKernelDevice, openKernelDevice } from '../kernel/open-kernel-device.ts';
 import { END_OF_STREAM } from '../sys/byte-stream.ts';
-import { giveFile } from '../sys/node-users.ts';
+import { hostChanges } from '../sys/host-changes.ts';
+import { giveSocket } from '../sys/node-users.ts';
 import type { OwnedFd } from '../sys/owned-fd.ts';
 import { commandOf } from '../sys/task-status.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
@@ -52,7 +53,8 @@ export interface Lender extends Disposable {
  * @param address `0000:03:00.0`, or `mdev:UUID`
  * @throws VfioError EINVAL for an address that is no device of this computer; ENODEV, EBUSY,
  *   EOPNOTSUPP for a device that is not there, or not VFIO's; EADDRINUSE, EACCES, ENOENT for the
- *   path of the socket; EPERM when it cannot be given to `user`
+ *   path of the socket; ENOENT for a user who does not exist; EPERM when the socket cannot be given
+ *   to `user`
  */
 export function lend(address: string, options: LendOptions): Lender {
   const parsed = parseAddress(address);
@@ -64,11 +66,12 @@ export function lend(address: string, options: LendOptions): Lender {
   const name = parsed.kind === 'pci' ? parsed.bdf : parsed.uuid;
   checkKernelDevice(parsed);
   const { path, user, via, unsafeNoIommu, token, log = stderrLogger } = options;
+  const owner = user === undefined ? null : uidOf(user);
   using undo = new Cleanup();
   const stream = options.events ?? undo.use(streamOf(undefined, { log }));
   const source = undo.use(stream.source(name));
   const listener = undo.use(UnixListener.listen(path));
-  if (user !== undefined) giveFile(path, user);
+  if (owner !== null) giveSocket(path, owner);
   const workers = new Map<UnixSocket, number>();
   undo.defer(() => {
     for (const socket of workers.keys()) socket[Symbol.dispose]();
@@ -118,6 +121,14 @@ function refuse(error: VfioError, socket: UnixSocket): void {
   } catch (failure) {
     if (!(failure instanceof VfioError)) throw failure;
   }
+}
+
+/** @throws VfioError ENOENT for a name that this computer does not have */
+function uidOf(user: string): number {
+  if (/^\d+$/.test(user)) return Number(user);
+  const entry = hostChanges().user(user);
+  if (entry !== null) return entry.uid;
+  throw new VfioError('ENOENT', `this computer has no user ${user}`, { fix: 'Give a name of /etc/passwd (getent passwd), or a number.' });
 }
 
 /** The worker keeps its end of the connection for as long as it has the device. */

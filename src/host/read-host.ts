@@ -9,6 +9,8 @@ import { isWanted, rootOf } from './recorded-paths.ts';
 import { isSosreport, readSosreport } from './sosreport.ts';
 import { readSysfs } from './sysfs.ts';
 
+const SOURCES = 'Give a copy of /sys, a report of sos, an archive of hwloc-gather-topology, or a file with the output of lspci -vvv -nn.';
+
 /** The picture of this computer; with `root`, of the copy of its sysfs in a folder. */
 export function readThisHost(root?: string): HostPicture {
   return readSysfs(hostFiles(root));
@@ -45,7 +47,7 @@ function inFolder(folder: string): HostFiles {
   const [inner] = here.list('/').filter((name) => here.exists(`/${name}/sos_commands`) || here.exists(`/${name}/sys/bus/pci`));
   if (inner !== undefined) return folderFiles(`${folder}/${inner}`);
   throw new VfioError('EINVAL', `${folder} is no recording of a computer: neither sys/bus/pci nor sos_commands is in it`, {
-    fix: 'Give a copy of /sys, a report of sos, an archive of hwloc-gather-topology, or a file with the output of lspci -vvv -nn.',
+    fix: SOURCES,
   });
 }
 
@@ -53,6 +55,6 @@ function pictureOf(files: HostFiles): HostPicture {
   if (files.list('/sys/bus/pci/devices').length > 0) return readSysfs(files, files.exists('/proc/hwloc-nofile-info') ? 'hwloc' : 'sysfs');
   if (isSosreport(files)) return readSosreport(files);
   throw new VfioError('EINVAL', `${files.origin} is no recording of a computer: it has no PCI devices`, {
-    fix: 'Give a copy of /sys, a report of sos, an archive of hwloc-gather-topology, or a file with the output of lspci -vvv -nn.',
+    fix: SOURCES,
   });
 }

@@ -79,12 +79,12 @@ export function chooseWay(location: KernelLocation, { dev }: KernelRoots, option
   if (space !== undefined) return sharedWay(location, via, space.backend instanceof KernelIoas ? 'cdev' : 'group');
   if (via === 'group') {
     if (group !== null) return { via, why: 'the caller chose the group' };
-    throw new VfioError('ENOENT', `${name} has no group`, { fix: 'Leave via away: the device has a file of its own.' });
+    throw new VfioError('ENOENT', `${name} has no group`, { fix: 'Leave `via` out: the device has a file of its own.' });
   }
   if (via === 'cdev') {
     if (cdev !== null) return { via, why: "the caller chose the device's own file" };
     throw new VfioError('ENOENT', `${name} has no file of its own: this kernel has no /dev/vfio/devices`, {
-      fix: 'Leave via away: the device is opened by its group. Or use a kernel with CONFIG_VFIO_DEVICE_CDEV.',
+      fix: 'Leave `via` out: the device is opened by its group. Or use a kernel with CONFIG_VFIO_DEVICE_CDEV.',
     });
   }
   const against = whyNotCdev(cdev?.path ?? null, `${dev}/iommu`);
@@ -98,7 +98,7 @@ function sharedWay({ name, cdev, group }: KernelLocation, via: 'group' | 'cdev' 
   const others = theirs === 'cdev' ? 'by an iommufd' : 'by a container';
   if (via !== undefined && via !== theirs) {
     throw new VfioError('EINVAL', `${name} cannot be opened by ${via}: the device that it shares its memory with is open ${others}`, {
-      fix: 'Leave via away, or give it for the first device.',
+      fix: 'Leave `via` out, or give it for the first device.',
     });
   }
   if ((theirs === 'cdev' ? cdev : group) === null) {

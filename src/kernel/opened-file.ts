@@ -3,14 +3,7 @@ import type { KernelFile } from '../sys/kernel-file.ts';
 import type { KernelDmaSpace } from './dma-space.ts';
 import type { OpenedFile, OpenedVia, OwnershipProof } from './opened.ts';
 
-export interface OpenedParts {
-  readonly name: string;
-  readonly via: OpenedVia;
-  readonly why: string;
-  readonly file: KernelFile;
-  readonly space: KernelDmaSpace;
-  readonly proof: OwnershipProof;
-}
+type OpenedParts = Omit<OpenedFile, typeof Symbol.dispose>;
 
 export class OpenedKernelFile implements OpenedFile {
   readonly name: string;

@@ -1,8 +1,9 @@
-import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, it } from 'vitest';
-import { giveFile, nodeState, ownerOfNode, processesWith } from './node-users.ts';
+import { giveSocket, nodeState, ownerOfNode, processesWith } from './node-users.ts';
+import { UnixListener } from './unix-listener.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'vfio-nodes-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -22,8 +23,16 @@ it('says whose a file is, and whether this user may open it', () => {
   expect(ownerOfNode(join(folder, 'none'))).toBeNull();
 });
 
-it('gives files to users that exist only', () => {
-  expect(() => giveFile(path, 'no-such-user')).toThrow(expect.objectContaining({ code: 'ENOENT' }));
-  giveFile(path, String(process.getuid!()));
-  expect(nodeState(path)).toBe('open');
+it('gives a socket to a user', () => {
+  const socket = join(folder, 'socket');
+  using _listener = UnixListener.listen(socket);
+  giveSocket(socket, process.getuid!());
+  expect(nodeState(socket)).toBe('open');
+});
+
+it('gives away no file that another user has put in the place of the socket', () => {
+  symlinkSync(path, join(folder, 'link'));
+  for (const name of ['link', 'node']) {
+    expect(() => giveSocket(join(folder, name), process.getuid!())).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+  }
 });

@@ -1,8 +1,22 @@
 /** Nodes of /dev: whose they are, and which processes have them open. */
-import { accessSync, chownSync, constants, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import {
+  accessSync,
+  chownSync,
+  closeSync,
+  constants,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+} from 'node:fs';
 import { VfioError } from '../base/errno.ts';
 import { fromNode } from './system-error.ts';
 import { commandOf } from './task-status.ts';
+
+/** open(2): the file itself, of which nothing is read. Node has no name for it. */
+const O_PATH = 0o10000000;
 
 /** Whether there is a node at `path`, and this user may read and write it. */
 export function nodeState(path: string): 'missing' | 'denied' | 'open' {
@@ -73,24 +87,22 @@ function target(pid: string, fd: string): string | null {
 }
 
 /**
- * Give a file to a user.
+ * Give a socket to a user. A link, or another file that a user of the directory has put in the
+ * socket's place meanwhile, is not given away.
  *
- * @param user a name of /etc/passwd, or a number
- * @throws VfioError ENOENT for a user who does not exist; EPERM unless this user is root
+ * @throws VfioError EPERM unless this user is root; EINVAL for a file that is no socket
  */
-export function giveFile(path: string, user: string): void {
-  const uid = /^\d+$/.test(user) ? Number(user) : uidOf(user);
-  if (uid === null) throw new VfioError('ENOENT', `there is no user ${user} in /etc/passwd`);
+export function giveSocket(path: string, uid: number): void {
+  let fd: number | null = null;
   try {
-    chownSync(path, uid, statSync(path).gid);
+    fd = openSync(path, O_PATH | constants.O_NOFOLLOW);
+    const there = fstatSync(fd);
+    if (!there.isSocket()) throw new VfioError('EINVAL', `${path} is no socket any more`, { fix: 'Use a directory of your own.' });
+    chownSync(`/proc/self/fd/${fd}`, uid, there.gid);
   } catch (cause) {
-    throw fromNode(cause, `giving ${path} to user ${user}`);
+    if (cause instanceof VfioError) throw cause;
+    throw fromNode(cause, `giving ${path} to user ${uid}`);
+  } finally {
+    if (fd !== null) closeSync(fd);
   }
-}
-
-function uidOf(user: string): number | null {
-  const line = readFileSync('/etc/passwd', 'latin1')
-    .split('\n')
-    .find((each) => each.startsWith(`${user}:`));
-  return line === undefined ? null : Number(line.split(':')[2]);
 }
