@@ -38,7 +38,7 @@ interface Described {
 
 interface Refused {
   readonly protocol: string;
-  readonly error: { readonly code: string; readonly message: string; readonly fix?: string };
+  readonly error: { readonly code?: string; readonly message?: string; readonly fix?: string };
 }
 
 /**
@@ -164,7 +164,7 @@ function readLine(socket: UnixSocket, path: string): { readonly line: string; re
 }
 
 /** @throws VfioError the refusal; EPROTO */
-function parse(line: string, path: string): Described {
+export function parse(line: string, path: string): Described {
   let parsed: Partial<Described & Refused> | null = null;
   try {
     parsed = JSON.parse(line) as Partial<Described & Refused>;
@@ -177,13 +177,24 @@ function parse(line: string, path: string): Described {
     });
   }
   if (parsed.error !== undefined) {
-    const { code, message, fix } = parsed.error;
-    const known = Object.hasOwn(Errno, code) ? (code as ErrnoName) : 'EIO';
-    throw new VfioError(known, message, fix === undefined ? {} : { fix });
+    const { code, message, fix } = parsed.error ?? {};
+    const known = typeof code === 'string' && Object.hasOwn(Errno, code) ? (code as ErrnoName) : 'EIO';
+    throw new VfioError(
+      known,
+      String(message ?? `the process at ${path} refuses, without a reason`),
+      typeof fix === 'string' ? { fix } : {},
+    );
   }
   const { name, via, container, iommufd } = parsed;
-  if (typeof name !== 'string' || typeof via !== 'string' || (container === undefined) === (iommufd === undefined)) {
+  const ofContainer = container !== undefined && areNumbers(container?.iommu, container?.group);
+  const ofIommufd = iommufd !== undefined && Array.isArray(iommufd?.hwpts) && areNumbers(iommufd.ioas, iommufd.deviceId, ...iommufd.hwpts);
+  const both = container !== undefined && iommufd !== undefined;
+  if (typeof name !== 'string' || typeof via !== 'string' || both || !(ofContainer || ofIommufd)) {
     throw new VfioError('EPROTO', `the process at ${path} describes no device`);
   }
   return parsed as Described;
+}
+
+function areNumbers(...values: unknown[]): boolean {
+  return values.every((value) => Number.isInteger(value));
 }
