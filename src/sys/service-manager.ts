@@ -7,6 +7,7 @@
 import { VfioError } from '../base/errno.ts';
 import { addon, checked, Sys } from './addon.ts';
 import { OwnedFd } from './owned-fd.ts';
+import { SystemError } from './system-error.ts';
 
 /** SD_LISTEN_FDS_START */
 const FIRST_FD = 3;
@@ -25,6 +26,9 @@ export interface PassedSockets {
 
 type Environment = Record<string, string | undefined>;
 
+/** Shells below a service inherit the variable. */
+const WITHOUT_NOTIFY = 'Start the command without NOTIFY_SOCKET (env -u NOTIFY_SOCKET), or by systemd.';
+
 /**
  * The sockets that the manager passed to this process. The variables go, so that programs that this
  * process starts do not take them for theirs.
@@ -36,7 +40,9 @@ export function passedSockets(env: Environment, pid: number): PassedSockets {
   for (const name of ['LISTEN_PID', 'LISTEN_FDS', 'LISTEN_FDNAMES', 'LISTEN_PIDFDID']) delete env[name];
   if (LISTEN_PID === undefined || LISTEN_FDS === undefined) return { sockets: [], otherPid: null };
   if (!/^\d{1,9}$/.test(LISTEN_PID) || !/^\d{1,4}$/.test(LISTEN_FDS)) {
-    throw new VfioError('EINVAL', 'LISTEN_PID and LISTEN_FDS of the service manager are no numbers');
+    throw new VfioError('EINVAL', `LISTEN_PID and LISTEN_FDS, ${LISTEN_PID} and ${LISTEN_FDS}, are no numbers of the service manager`, {
+      fix: 'Start the command without these variables, or by systemd.',
+    });
   }
   if (Number(LISTEN_PID) !== pid) return { sockets: [], otherPid: Number(LISTEN_FDS) === 0 ? null : Number(LISTEN_PID) };
   const names = LISTEN_FDNAMES === undefined ? [] : LISTEN_FDNAMES.split(':');
@@ -71,17 +77,18 @@ export class ServiceManager implements Disposable {
     if (address === undefined || address === '') return null;
     if (!/^[/@]./.test(address)) {
       throw new VfioError('EINVAL', `NOTIFY_SOCKET is ${address}, which is neither a path nor an abstract name`, {
-        fix: 'Start the command without NOTIFY_SOCKET, or by systemd.',
+        fix: WITHOUT_NOTIFY,
       });
     }
     const fd = OwnedFd.own(addon().socket(Sys.AF_UNIX, Sys.SOCK_DGRAM), 'creating a socket');
     try {
       const sys = addon();
       const result = address.startsWith('@') ? sys.connectAbstract(fd.number, address.slice(1)) : sys.connect(fd.number, address);
-      checked(result, `connecting to the service manager at ${address}`);
+      checked(result, `connecting to the service manager at ${address} (NOTIFY_SOCKET)`);
     } catch (error) {
       fd[Symbol.dispose]();
-      throw error;
+      if (!(error instanceof VfioError)) throw error;
+      throw new SystemError(error.code, error.message, { cause: error, fix: WITHOUT_NOTIFY });
     }
     const isWatched =
       usec !== undefined && /^\d{1,15}$/.test(usec) && Number(usec) > 0 && (watched === undefined || Number(watched) === pid);
