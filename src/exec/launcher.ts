@@ -14,7 +14,7 @@ import { filterRows } from './system-calls.ts';
 import type { BarAccess } from './trap/mapped-bars.ts';
 
 /** The environment variable in place of --state of `vfio bind` and `vfio restore`. */
-export const BINDINGS_VARIABLE = 'VFIO_BINDINGS';
+const BINDINGS_VARIABLE = 'VFIO_BINDINGS';
 
 /** A program to start, and the machine as the program's filter and mounts have it. */
 export interface LaunchRequest {

@@ -84,7 +84,7 @@ export function interfaceTo(files: HostFiles, address: string): string | null {
  *
  * @param seen interfaces that were looked at: a copy of sysfs may have circles
  */
-export function functionsOfInterface(files: HostFiles, name: string, seen: Set<string> = new Set()): readonly string[] {
+function functionsOfInterface(files: HostFiles, name: string, seen: Set<string> = new Set()): readonly string[] {
   if (seen.has(name)) return [];
   seen.add(name);
   const at = `/sys/class/net/${name}`;

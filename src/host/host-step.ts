@@ -21,7 +21,7 @@ export interface HostStep {
   readonly fix?: string;
 }
 
-export function makeChange(host: HostChanges, change: HostChange): void {
+function makeChange(host: HostChanges, change: HostChange): void {
   if (change.kind === 'write') {
     host.attribute(change.path, change.value);
     return;
@@ -44,7 +44,7 @@ export function changeCommand(change: HostChange): string {
 }
 
 /** Changes that undo `steps`, the newest first. */
-export function undoingChanges(steps: readonly HostStep[]): readonly HostChange[] {
+function undoingChanges(steps: readonly HostStep[]): readonly HostChange[] {
   return steps.toReversed().flatMap(({ undo }) => undo);
 }
 

@@ -16,7 +16,7 @@ export interface NodeUser {
 }
 
 /** Of each node in /dev, the functions that it leads to. */
-export function functionNodes(
+function functionNodes(
   files: HostFiles,
   functions: readonly FunctionState[] = functionStates(files),
 ): ReadonlyMap<string, readonly string[]> {

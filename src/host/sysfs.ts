@@ -270,7 +270,7 @@ function parentIn(link: string | null): string | null | undefined {
 }
 
 /** A line for each: first byte, last byte, flags. Unused ones are all zero. */
-export function resourcesIn(text: string): (HostResource | null)[] {
+function resourcesIn(text: string): (HostResource | null)[] {
   return text.split('\n').map((line) => {
     const match = /^(0x[0-9a-f]{1,16}) (0x[0-9a-f]{1,16}) (0x[0-9a-f]{1,16})$/i.exec(line.trim());
     if (match === null) return null;
@@ -294,7 +294,7 @@ const kinds: Readonly<Record<string, ReservedKind>> = {
 };
 
 /** `0x00000000fee00000 0x00000000feefffff msi`, a line for each window. */
-export function windowsIn(text: string): ReservedWindow[] {
+function windowsIn(text: string): ReservedWindow[] {
   return text.split('\n').flatMap((line) => {
     const match = /^(0x[0-9a-f]{1,16}) (0x[0-9a-f]{1,16}) (\S+)$/i.exec(line.trim());
     const kind = match === null ? undefined : kinds[match[3]!];

@@ -52,7 +52,7 @@ interface HeldGroup {
 }
 
 /** The device that a group is opened for, in errors. */
-export interface GroupUser {
+interface GroupUser {
   readonly device: string;
   /** The device's own file, which blocks the group's while it is in use. */
   readonly blockedBy: string | undefined;

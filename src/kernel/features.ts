@@ -16,7 +16,7 @@ const DATA_MAX = 2 ** 23;
 const names = new Map<number, string>(Object.entries(Feature).map(([name, feature]) => [feature, name]));
 
 /** `MIGRATION`, or `feature 4711`. */
-export function featureName(feature: number): string {
+function featureName(feature: number): string {
   return names.get(feature) ?? `feature ${feature}`;
 }
 

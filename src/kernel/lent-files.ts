@@ -151,13 +151,15 @@ function readLine(socket: UnixSocket, path: string): { readonly line: string; re
   undo.defer(() => {
     for (const fd of fds) fd[Symbol.dispose]();
   });
+  const until = performance.now() + TIMEOUT_MS;
   let length = 0;
   while (length === 0 || bytes[length - 1] !== 0x0a) {
     if (length === bytes.length) throw new VfioError('EPROTO', `${path} sends no line of this protocol`);
     const received = socket.receive(bytes, length, bytes.length, fds);
     if (received === END_OF_STREAM) throw new VfioError('EPROTO', `the process that lends at ${path} has closed the connection`);
     if (received !== WOULD_BLOCK) length += received;
-    else if (!socket.wait('readable', TIMEOUT_MS)) throw new VfioError('ETIMEDOUT', `the process that lends at ${path} does not answer`);
+    else if (!socket.wait('readable', Math.max(0, until - performance.now())))
+      throw new VfioError('ETIMEDOUT', `the process that lends at ${path} does not answer`);
   }
   undo.move();
   return { line: new TextDecoder().decode(bytes.subarray(0, length)), fds };

@@ -14,7 +14,7 @@ import { NoIommuSpace } from './no-iommu-space.ts';
 import type { KernelAddress, KernelOptions, OpenedFile } from './opened.ts';
 
 /** The files of this computer. */
-export function computerRoots(): KernelRoots {
+function computerRoots(): KernelRoots {
   return { files: hostFiles(), dev: '/dev' };
 }
 
@@ -73,7 +73,7 @@ interface Way {
 }
 
 /** The way to the device, and the reason. */
-export function chooseWay(location: KernelLocation, { dev }: KernelRoots, options: Pick<KernelOptions, 'via' | 'space'>): Way {
+function chooseWay(location: KernelLocation, { dev }: KernelRoots, options: Pick<KernelOptions, 'via' | 'space'>): Way {
   const { name, cdev, group } = location;
   const { via, space } = options;
   if (space !== undefined) return sharedWay(location, via, space.backend instanceof KernelIoas ? 'cdev' : 'group');

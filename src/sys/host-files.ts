@@ -29,7 +29,7 @@ export interface HostFiles {
 /** Bytes of a file that are read at most. */
 export const MAX_FILE_BYTES = 2 ** 20;
 /** Symbolic links that one path may lead through, as in Linux (MAXSYMLINKS). */
-export const MAX_LINKS = 40;
+const MAX_LINKS = 40;
 
 /** Tables of the kernel have no size before they are read, so reading goes on to the end. */
 function readAll(path: string): Uint8Array | null {
