@@ -5,12 +5,13 @@
  * endpoint.
  *
  * It needs no installed package: apt fetches QEMU, the kernel and tools as Debian packages into a
- * cache ($XDG_CACHE_HOME/vfio-ts, or .cache/guest of the checkout). Where that is not possible it
- * prints the reason and exits with 0, or with --require as a failure.
+ * cache (vfio-ts/guest in $XDG_CACHE_HOME or ~/.cache). Where that is not possible it prints the
+ * reason and exits with 0, or with --require as a failure.
  */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Unavailable } from '../../src/api/linux/unavailable.ts';
+import { cacheFolder } from '../../src/sys/cache-folder.ts';
 import { visitDevices } from './devices.ts';
 import { DiskTools } from './disk-tools.ts';
 import { visitCard, visitEdu } from './edu.ts';
@@ -56,8 +57,7 @@ async function main(): Promise<Visits> {
   const { kernel, only } = options;
   if (kernel !== 'stable' && kernel !== 'backports') return usage(`--kernel is ${kernel}; it must be stable or backports`);
   if (only !== undefined && !subjects.includes(only)) return usage(`--only is ${only}; it must be ${subjects.join(' or ')}`);
-  const { XDG_CACHE_HOME } = process.env;
-  const cache = XDG_CACHE_HOME ? join(XDG_CACHE_HOME, 'vfio-ts') : join(import.meta.dirname, '../../.cache/guest');
+  const cache = join(cacheFolder('the packages of the guest tests'), 'guest');
   const visits = new Visits(GuestTools.prepare(cache, kernel), options);
   using build = new ModuleBuild(cache, visits.tools.kernelVersion);
   console.log(`guest tests: QEMU ${visits.tools.qemuVersion}, Linux ${visits.tools.kernelVersion}`);
