@@ -102,6 +102,13 @@ describe('host: explain', () => {
     });
   });
 
+  it('a device that is not there: the message names the computer', () => {
+    using host = hostOf([port(0, 1)]);
+    expect(() => host.explain('0000:05:00.0')).toThrow(
+      expect.objectContaining({ code: 'ENODEV', message: expect.stringMatching(/^\S+ has no PCI device 0000:05:00\.0$/) }),
+    );
+  });
+
   it('a quirk that decides the group is named', () => {
     const fn = (bdf: string, group: number): TreeFunction => ({
       bdf,

@@ -7,6 +7,7 @@ import { VfioError } from '../base/errno.ts';
 import type { Explanation, Remedies } from '../engine/machine/explain.ts';
 import { Machine } from '../engine/machine/machine.ts';
 import type { FunctionSpec, MachineSpec } from '../engine/machine/machine-spec.ts';
+import { parseBdf } from '../pci/bdf.ts';
 import type { PciNames } from '../pci/pci-ids.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import { differencesOf, type GroupDifference } from './group-differences.ts';
@@ -73,6 +74,13 @@ export class Host implements Disposable {
 
   /** As `Machine.explain`, with facts of the picture. @throws VfioError EINVAL, ENODEV */
   explain(bdf: string): Explanation {
+    const { functions, origin } = this.picture;
+    const at = parseBdf(bdf);
+    if (!functions.some((fn) => fn.bdf === at)) {
+      throw new VfioError('ENODEV', `${origin} has no PCI device ${at}`, {
+        fix: 'vfio ls, or vfio show of the recording, prints the devices.',
+      });
+    }
     const explanation = this.machine.explain(bdf);
     const members = explanation.group?.members.map((m) => m.bdf) ?? [explanation.bdf];
     const differences = this.differences.filter((d) => d.functions.some((fn) => members.includes(fn)));
