@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { MY_DRIVER, realDeviceCommands, typedAs } from './kit/readme-commands.ts';
 
 const root = join(import.meta.dirname, '..');
 const readme = existsSync(join(root, 'README.md')) ? readFileSync(join(root, 'README.md'), 'utf8') : '';
@@ -105,10 +106,7 @@ it.each(typed)('vfio $words prints what README says', ({ words, lines }) => {
   }
 });
 
-/** Commands of the section "Drive a real device". */
-const driven = [...(/## Drive a real device[\s\S]*?```console\n([\s\S]*?)^```$/m.exec(readme)?.[1] ?? '').matchAll(/^\$ (.*)$/gm)].map(
-  ([, line]) => line!,
-);
+const driven = realDeviceCommands();
 
 it('README drives a real device by seven commands, which a computer of vfio exec carries out', () => {
   expect(driven.length).toBe(7);
@@ -121,20 +119,9 @@ it('README drives a real device by seven commands, which a computer of vfio exec
 hostDrivers: [{ name: nvme, ids: ['class:010802'] }]
 `,
     );
-    writeFileSync(
-      join(folder, 'my-driver.ts'),
-      `import { open } from 'vfio-ts';
-export async function main(address: string) {
-  using dev = await open(address);
-  console.log('mine:', dev.name);
-}
-`,
-    );
+    writeFileSync(join(folder, 'my-driver.ts'), MY_DRIVER.replace('(address)', '(address: string)'));
     const script = driven.map((line) => {
-      const words = line
-        .replace(/^sudo /, '')
-        .replace('npx vfio', cli)
-        .replace('$USER', 'root');
+      const words = typedAs(line, { vfio: cli, user: 'root', driver: 'my-driver.ts' });
       return `echo "@ ${line.replaceAll('$', '')}"; ${words}; echo "@ status $?"`;
     });
     const { stdout, stderr } = spawnSync(

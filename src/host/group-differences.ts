@@ -7,6 +7,7 @@ import { partition } from '../engine/machine/topology.ts';
 import { bdfParts, compareBdf } from '../pci/bdf.ts';
 import type { HostFunction, HostPicture } from './host-picture.ts';
 
+/** Functions whose recorded groups do not follow from the fabric. */
 export interface GroupDifference {
   /** Every function whose group is in question, in order. */
   readonly functions: readonly string[];

@@ -88,6 +88,7 @@ export interface HostFunction {
   readonly bootVga: boolean;
 }
 
+/** An IOMMU group as the kernel has it. */
 export interface HostGroup {
   readonly id: number;
   /** Addresses of functions, in order. */
@@ -97,6 +98,7 @@ export interface HostGroup {
   readonly reserved: readonly ReservedWindow[];
 }
 
+/** A computer as sysfs, or a recording, shows it. */
 export interface HostPicture {
   readonly source: HostSource;
   /** The path of the source, or a sentence; for messages. */

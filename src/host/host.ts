@@ -14,6 +14,7 @@ import { differencesOf, type GroupDifference } from './group-differences.ts';
 import type { HostPicture } from './host-picture.ts';
 import { specOf } from './host-spec.ts';
 
+/** Facts of a computer beside its picture. */
 export interface HostOptions {
   /** Names of vendors and devices. Default: the recorded names, or ids. */
   readonly names?: PciNames | null;
@@ -119,6 +120,7 @@ export class Host implements Disposable {
     );
   }
 
+  /** Switches the machine off. */
   [Symbol.dispose](): void {
     this.machine[Symbol.dispose]();
   }

@@ -276,16 +276,19 @@ export class KernelDevice implements Device {
     return this.#features.raw(request);
   }
 
+  /** Moving the device, where its driver can. */
   get migration(): MigrationControl {
     this.#state.checkOpen();
     return this.#migration;
   }
 
+  /** The log of the device's own writes. */
   get dmaLogging(): DmaLogging {
     this.#state.checkOpen();
     return this.#dmaLogging;
   }
 
+  /** Low power, of a PCI device. */
   get lowPower(): LowPower {
     this.#state.checkOpen();
     return this.#lowPower;
@@ -353,6 +356,7 @@ export class KernelDevice implements Device {
     this.#state.close();
   }
 
+  /** The same as `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -134,16 +134,27 @@ function lockFile(path: string): Disposable {
   return { [Symbol.dispose]: () => closeSync(fd) };
 }
 
-/** getent also knows the users of directories such as LDAP. */
+/**
+ * getent also knows the users of directories such as LDAP. A number needs no entry: in containers
+ * and small systems users have none.
+ */
 function userNamed(name: string): UserEntry | null {
   const asked = spawnSync('getent', ['passwd', name], { encoding: 'utf8', env: { PATH: PROGRAM_PATH } });
-  const text = asked.status === 0 ? asked.stdout : readFileSync('/etc/passwd', 'utf8');
+  const text = asked.status === 0 ? asked.stdout : passwords();
   for (const line of text.split('\n')) {
     const [found, , uid, gid] = line.split(':');
     if (found !== undefined && gid !== undefined && (found === name || uid === name))
       return { name: found, uid: Number(uid), gid: Number(gid) };
   }
-  return null;
+  return /^\d{1,9}$/.test(name) ? { name, uid: Number(name), gid: 0 } : null;
+}
+
+function passwords(): string {
+  try {
+    return readFileSync('/etc/passwd', 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 /** The changes of this computer. */

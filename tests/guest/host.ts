@@ -2,6 +2,7 @@
  * A guest whose administrator lists, binds and restores devices: QEMU's, in groups that the guest's
  * kernel makes.
  */
+import { MY_DRIVER, realDeviceCommands, typedAs } from '../kit/readme-commands.ts';
 import type { Check } from './checks.ts';
 import { tells } from './checks.ts';
 import type { DiskTools } from './disk-tools.ts';
@@ -13,6 +14,8 @@ const EDU = '0000:00:04.0';
 const ALONE = '0000:01:00.0';
 /** Two functions of one card without ACS between them: one group. */
 const PAIR = ['0000:02:00.0', '0000:02:00.1'] as const;
+/** The device of README's commands. */
+const README = '0000:03:00.0';
 /** The disk with Node, which is mounted. */
 const DISK = '0000:00:1e.0';
 
@@ -30,7 +33,7 @@ export async function visitHost(visits: Visits, tools: DiskTools): Promise<void>
       iommu: true,
       memory: '512M',
       entries: visits.tools.modules('node', ['virtio_blk']),
-      scenario: scenario('node.sh', 'host.sh'),
+      scenario: `${scenario('node.sh', 'host.sh')}\n${readmeScenario()}`,
       qemu: [
         ...disk.qemuDevice,
         ...['-device', 'edu,addr=4'],
@@ -39,6 +42,8 @@ export async function visitHost(visits: Visits, tools: DiskTools): Promise<void>
         ...nvme('n1', 'bus=a'),
         ...nvme('n2', 'bus=b,addr=0.0,multifunction=on'),
         ...nvme('n3', 'bus=b,addr=0.1'),
+        ...port('c', 7),
+        ...nvme('n4', 'bus=c'),
       ],
       kernel: ['vfio.modules=order', `host.devices=${EDU},${PAIR[1]}`, `host.pair=${PAIR[0]}`, `host.disk=${DISK}`],
     },
@@ -56,9 +61,32 @@ export async function visitHost(visits: Visits, tools: DiskTools): Promise<void>
         tells('the mounted disk stays, with exit status 4', 'refused', { 'bind.status': '4', undone: 'yes' }),
         includes('the reason is named', 'refused', 'bind.output', 'it holds / (ext4)'),
       ],
+      readme: readmeChecks,
     },
   );
 }
+
+/** README's commands, as root types them; the guest's Node runs JavaScript only. */
+function readmeScenario(): string {
+  const driver = '/tmp/my-driver.mjs';
+  const typed = realDeviceCommands().map((line, i) => `ran readme ${i} ${typedAs(line, { vfio: 'vfio', user: '0', driver })}`);
+  // Version 20 of Node has no `using`.
+  const code = MY_DRIVER.replace('using dev', 'const dev').replace('dev.name);', 'dev.name);\n  dev.close();');
+  return [`cat >${driver} <<'END'`, `${code}END`, ...typed, 'trouble'].join('\n');
+}
+
+const readmeChecks: readonly Check[] = [
+  tells(
+    'the commands of "Drive a real device" end well',
+    'readme',
+    Object.fromEntries(realDeviceCommands().map((_, i) => [`${i}.status`, '0'])),
+  ),
+  includes('ls shows the device', 'readme', '1.output', README),
+  includes('bind takes it from nvme', 'readme', '2.output', `${README}  nvme -> vfio-pci`),
+  includes("our driver lists QEMU's disk", 'readme', '4.output', 'QEMU NVMe Ctrl'),
+  includes('a driver of the user runs', 'readme', '5.output', `mine: ${README}`),
+  includes('restore gives it back', 'readme', '6.output', `${README}  vfio-pci -> nvme`),
+];
 
 interface Listed {
   readonly functions: readonly { readonly bdf: string; readonly state: string; readonly driver: string | null }[];
