@@ -61,6 +61,16 @@ export function workChecks(way: 'group' | 'cdev'): Check[] {
   ];
 }
 
+/** The facts of a card that QEMU's monitor unplugs in work.sh. */
+export const unplugChecks: readonly Check[] = [
+  tells('a card is unplugged while its driver works: the driver is asked, and ends', 'unplugged', {
+    working: 'yes',
+    'driver.status': '5',
+    'driver.words': '0000:01:00.0 is to be removed: its machine asks for it, and the command ends',
+    present: 'no',
+  }),
+];
+
 /** The facts of Linux's sample device, which work.sh moves. */
 export const mttyChecks: readonly Check[] = [
   tells("Linux's mtty moves to another one: its registers arrive", 'mtty', {

@@ -15,7 +15,7 @@ import { BundleFolder } from '../conformance/standalone/bundle.ts';
 import { answersIn } from '../conformance/standalone/results.ts';
 import type { CpioEntry } from './cpio.ts';
 import type { DiskTools } from './disk-tools.ts';
-import { casesCheck, conformanceChecks, mttyChecks, nvmeDriverChecks, printSpeed, workChecks } from './kernel-checks.ts';
+import { casesCheck, conformanceChecks, mttyChecks, nvmeDriverChecks, printSpeed, unplugChecks, workChecks } from './kernel-checks.ts';
 import type { ModuleBuild } from './module-build.ts';
 import { NodeDisk } from './node-disk.ts';
 import { registerPrograms, visitRegisters } from './registers.ts';
@@ -61,10 +61,20 @@ export async function visitKernel(
     {
       ...machine(visits, disk, last),
       scenario: scenario('node.sh', 'work.sh'),
-      qemu: [...disk.qemuDevice, '-device', 'edu,addr=4'],
-      kernel: [`vfio.modules=${last.modules}`, 'edu.bdf=0000:00:04.0', `edu.ways=${last.ways.join(',')}`],
+      qemu: [
+        ...[...disk.qemuDevice, '-device', 'edu,addr=4'],
+        ...['-device', 'pcie-root-port,id=hot,chassis=1,addr=7', '-device', 'edu,id=card,bus=hot'],
+      ],
+      kernel: [`vfio.modules=${last.modules}`, 'edu.bdf=0000:00:04.0', 'hot.bdf=0000:01:00.0', `edu.ways=${last.ways.join(',')}`],
+      onFact(subject, key, value, guest) {
+        if (subject === 'unplugged' && key === 'pull') guest.monitor(`device_del ${value}`);
+      },
     },
-    { ...Object.fromEntries(last.ways.map((way) => [way, workChecks(way)])), ...(last.modules === 'built' ? { mtty: mttyChecks } : {}) },
+    {
+      unplugged: unplugChecks,
+      ...Object.fromEntries(last.ways.map((way) => [way, workChecks(way)])),
+      ...(last.modules === 'built' ? { mtty: mttyChecks } : {}),
+    },
   );
   await visits.visit(
     `two functions on one bus, ${last.title}`,

@@ -4,6 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -15,6 +16,8 @@ import type { GuestTools } from './guest-tools.ts';
 export interface Guest {
   /** A line to its standard input. */
   send(line: string): void;
+  /** A command to QEMU's monitor, such as `device_del card`. */
+  monitor(command: string): void;
   /** Adds a fact of the host's to the guest's. */
   note(subject: string, key: string, value: string | number): void;
 }
@@ -91,7 +94,8 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
     const initrd = join(folder, 'initrd');
     if (scenario !== 'disk') writeFileSync(initrd, tools.initramfs(scenario, options.entries));
     const logFile = join(folder, 'log');
-    const command = tools.qemuCommand(qemuArguments(options, { kernel: tools.kernel, initrd, logFile }));
+    const monitor = join(folder, 'monitor');
+    const command = tools.qemuCommand(qemuArguments(options, { kernel: tools.kernel, initrd, logFile, monitor }));
     const child = spawn(command.file, command.args, { env: command.env, stdio: ['pipe', 'pipe', 'pipe'] });
     running.set(child, folder);
     const facts = new Facts();
@@ -104,6 +108,11 @@ export async function boot(tools: GuestTools, options: BootOptions): Promise<Boo
     child.stdin.on('error', () => {}); // QEMU is gone: its exit reports it
     const guest: Guest = {
       send: (line) => void child.stdin.write(`${line}\n`),
+      monitor: (command) =>
+        connect(monitor)
+          .on('error', () => {})
+          .resume()
+          .end(`${command}\n`),
       note: (subject, key, value) => void facts.add(`@ ${subject} ${key} ${value}`),
     };
     createInterface({ input: child.stdout }).on('line', (line) => {
@@ -144,13 +153,15 @@ interface Files {
   readonly kernel: string;
   readonly initrd: string;
   readonly logFile: string;
+  /** The socket of QEMU's monitor. */
+  readonly monitor: string;
 }
 
 /**
  * The IOMMU hears of every mapping that the guest makes (caching-mode): without that, a vfio-user
  * device would miss them.
  */
-function qemuArguments(options: BootOptions, { kernel, initrd, logFile }: Files): string[] {
+function qemuArguments(options: BootOptions, { kernel, initrd, logFile, monitor }: Files): string[] {
   const { iommu, memory = '256M', sharedMemory = true, reboots = false, processors = 1 } = options;
   const words = [
     'console=ttyS0 quiet panic=-1 random.trust_cpu=on',
@@ -165,6 +176,7 @@ function qemuArguments(options: BootOptions, { kernel, initrd, logFile }: Files)
     ...(sharedMemory ? ['-object', `memory-backend-memfd,id=memory,size=${memory},share=on`] : []),
     ...(iommu ? ['-device', 'intel-iommu,intremap=on,caching-mode=on'] : []),
     ...(options.scenario === 'disk' ? [] : ['-kernel', kernel, '-initrd', initrd, '-append', words.join(' ')]),
+    ...['-monitor', `unix:${monitor},server=on,wait=off`],
     ...['-serial', `file:${logFile}`, '-chardev', 'stdio,id=facts,signal=off', '-serial', 'chardev:facts'],
     ...(options.qemu ?? []),
   ];

@@ -50,6 +50,22 @@ for way in $(given edu.ways | tr , ' '); do
   take "$bdf"
 done
 
+# The card is pulled out of its slot while its driver works.
+bdf=$(given hot.bdf)
+take "$bdf"
+begin unplugged "$(given edu.ways | cut -d, -f1)"
+(sleep 300; kill -9 $worker) 2>/dev/null &
+watch=$!
+echo "@ unplugged pull card"
+end unplugged
+kill $watch
+tries=0
+while [ -e "$sys/$bdf" ] && [ $tries -lt 300 ]; do
+  tries=$((tries + 1))
+  sleep 0.1
+done
+echo "@ unplugged present $([ -e "$sys/$bdf" ] && echo yes || echo no)"
+
 if [ -e /sys/class/mdev_bus/mtty ]; then
   one=83b8f4f2-509f-382f-3c1e-e6bfe0fa1001
   other=83b8f4f2-509f-382f-3c1e-e6bfe0fa1002

@@ -72,7 +72,7 @@ describe('values', () => {
   });
 
   it('files are those that the argument takes, beside directories', async () => {
-    for (const name of ['a.yaml', 'b.yml', 'c.txt', '.hidden.yaml']) writeFileSync(join(folder, name), '');
+    for (const name of ['a.yaml', 'b.yml', 'c.bin', '.hidden.yaml']) writeFileSync(join(folder, name), '');
     mkdirSync(join(folder, 'machines'));
     expect(await suggested(`show ${folder}/`)).toEqual(['a.yaml', 'b.yml', 'machines/'].map((name) => join(folder, name)));
     expect(await suggested(`config sim:${folder}/c`)).toEqual([]);
