@@ -14,11 +14,12 @@ const readme = readFileSync(join(root, 'README.md'), 'utf8');
 const samples = [...readme.matchAll(/^```ts\n(\/\/ ([\w-]+\.ts)\b[\s\S]*?)^```$/gm)].map((m) => ({ text: m[1]!, file: m[2]! }));
 
 /**
- * `vfio run` of a console block that needs no server, and the lines that README prints below it.
+ * `vfio run` of a console block that needs neither server nor hardware, and the lines that README
+ * prints below it.
  */
 const commands = [...readme.matchAll(/^\$ npx vfio (run [^\n]*)\n([\s\S]*?)^(?:\$|```)/gm)]
   .map((m) => ({ args: m[1]!.split(' '), output: m[2]! }))
-  .filter(({ args }) => !args.some((each) => each.startsWith('unix:')));
+  .filter(({ args }) => !args.some((each) => /^unix:|^[\da-f:]+\.\d$/i.test(each)));
 
 /** The folder in which README's commands have the samples. */
 const folder = /(\S*\/)hello-driver\.ts/.exec(commands.flatMap(({ args }) => args).join(' '))?.[1] ?? '';
