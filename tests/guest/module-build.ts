@@ -41,7 +41,7 @@ export class ModuleBuild implements Disposable {
    */
   source(name: string, parts: readonly string[]): string {
     this.#archive ??= this.#fetch();
-    const folder = join(this.#root, 'work', name);
+    const folder = join(this.#root, 'modules', name);
     rmSync(folder, { recursive: true, force: true });
     mkdirSync(folder, { recursive: true });
     const wanted = parts.map((part) => `*/${part}`);
@@ -68,7 +68,7 @@ export class ModuleBuild implements Disposable {
    * @throws Unavailable when they cannot be built
    */
   make(name: string, variables: readonly string[] = []): void {
-    const work = `/work/${name}`;
+    const work = `/modules/${name}`;
     // BTF needs the kernel's own image with its types.
     const words = [`M=${work}`, 'modules', 'CONFIG_DEBUG_INFO_BTF_MODULES=', ...variables].join(' ');
     const make = `make -j2 -C /usr/lib/modules/${this.kernel}/build ${words}`;
