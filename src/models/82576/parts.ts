@@ -59,17 +59,20 @@ export interface ReceivedFrame {
   length: number;
   /** It came from a pool of this card, not from the wire (RDESC.STATUS.LB, 7.8.3). */
   looped: boolean;
-  /** The tag, as the descriptor reports it; -1: none, so there is none to strip. */
+  /** The tag to strip, as the descriptor reports it (7.4); -1: the frame stays as it is. */
   vlan: number;
+  /** Where the tag to strip is in the frame: 12, or 16 behind an outer tag (7.4.5). */
+  vlanOffset: number;
   /** RDESC.PKTTYPE of the advanced descriptor's write-back (7.1.5.2). */
   packetType: number;
   rssType: number;
+  /** The RSS hash; with RXCSUM.PCSD clear, packet checksum << 16 | IP identification (7.1.5.2). */
   rssHash: number;
-  /** RDESC.STATUS bits: IPCS, L4CS, UDPCS, PIF, VP. Without DD and EOP. */
+  /** RDESC.STATUS bits of the advanced write-back: IPCS, L4CS, UDPCS, PIF, VP, LB. No DD, EOP. */
   status: number;
-  /** RDESC.ERRORS bits: IPE, L4E. */
+  /** RDESC.ERRORS bits in the same doubleword: IPE, L4E. */
   errors: number;
-  /** Bytes of the headers, for header split (7.1.10); 0: not split. */
+  /** Bytes of the headers without the stripped tag, for header split (7.1.10); 0: not split. */
   headerLength: number;
 }
 
@@ -78,8 +81,9 @@ export interface ReceivePort {
   /**
    * Delivers a frame to the queues whose bits are set. A queue without descriptors keeps the frame
    * in the packet buffer, drops it (SRRCTL.Drop_En, QDE), or the card misses it (MPC).
+   * @returns the queues that took it, into memory or into the packet buffer
    */
-  receive(frame: ReceivedFrame, queues: number): void;
+  receive(frame: ReceivedFrame, queues: number): number;
 }
 
 /** The switch, seen by transmit rings. */
@@ -88,10 +92,11 @@ export interface TransmitPort {
   readonly ready: boolean;
   /**
    * A frame leaves queue `queue`: checks of its pool (anti-spoof), its VLAN, then pools and wire.
-   * The bytes are the rings' own: the switch may insert a tag, for which there are 4 bytes of room
+   * The bytes are the rings' own: the switch inserts the tag, for which there are 4 bytes of room
    * before `offset`, and it keeps nothing.
+   * @param vlan the tag that the descriptor asks for (VLE); -1: none. VMVIR of the pool decides
    */
-  transmit(queue: number, bytes: Uint8Array, offset: number, length: number): void;
+  transmit(queue: number, bytes: Uint8Array, offset: number, length: number, vlan: number): void;
 }
 
 /** Interrupt causes, seen by all rooms (7.3). */
