@@ -20,7 +20,8 @@ const DEVICES_MAX = (0x20 - FIRST_PORT) * FUNCTIONS;
 
 /**
  * Each device behind a root port, so that it has a group of its own: 0000:01:00.0, 0000:02:00.0 and
- * so on, bound to vfio-pci by `driver_override`, as libvirt and driverctl do it.
+ * so on, bound to vfio-pci by `driver_override`, as libvirt and driverctl do it. vfio-pci enables
+ * virtual functions.
  *
  * @throws VfioError E2BIG for more devices than there are ports
  */
@@ -34,7 +35,8 @@ function specOf(models: readonly DeviceModel[]): MachineSpec {
   const devices = models.map((model, i) => {
     return { at: port(i), kind: 'root-port' as const, devices: [{ at: '00.0', model, driver: VFIO_PCI, driverOverride: VFIO_PCI }] };
   });
-  return { name: 'machine', devices };
+  // The user is the machine's administrator, and asks for virtual functions by `sriov_numvfs`.
+  return { name: 'machine', enableSriov: true, devices };
 }
 
 /**

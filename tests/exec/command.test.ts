@@ -36,6 +36,20 @@ it.skipIf(!possible)('a shell unbinds a device and binds it again', async () => 
   expect(stdout.trim().split('\n')).toEqual(['vfio', '1', 'devices', 'vfio']);
 });
 
+it.skipIf(!possible)('S3-15 a shell enables virtual functions, whose driver is vfio-pci', async () => {
+  const script = `
+    cd /sys/bus/pci/devices/0000:01:00.0; cat sriov_totalvfs; echo 2 > sriov_numvfs; for i in 0 1; do
+      readlink virtfn$i; basename $(readlink virtfn$i/driver); ls /dev/vfio/$(basename $(readlink virtfn$i/iommu_group))
+    done; echo 0 > sriov_numvfs; ls /dev/vfio`;
+  const { stdout, stderr } = await exec('--device', 'nvme,size=1M,vfs=3', '--', 'sh', '-c', script);
+  expect(stderr).toBe('');
+  expect(stdout.trim().split('\n')).toEqual([
+    '3',
+    ...['../0000:01:00.1', 'vfio-pci', '/dev/vfio/2', '../0000:01:00.2', 'vfio-pci', '/dev/vfio/3'],
+    ...['1', 'devices', 'vfio'],
+  ]);
+});
+
 it.skipIf(compiler === null)('prints calls with their structures, their results and the rules that refused them', async () => {
   const { stderr } = await exec('--no-sysfs', '--machine', machine, '--trace', '--', ...asking());
   const lines = calls(stderr);
