@@ -1,6 +1,6 @@
 /**
- * Builds modules for the guest's kernel: from Debian's source package, with Debian's headers and
- * compiler for that kernel.
+ * Builds modules for the guest's kernel, and programs of Linux's source: from Debian's source
+ * package, with Debian's headers and compiler for that kernel.
  *
  * The compiler runs in the folder of its packages as its root, in a user namespace: the headers ask
  * for the compiler that has built the kernel, which this machine need not have.
@@ -13,6 +13,9 @@ import { Unavailable } from '../../src/api/linux/unavailable.ts';
 
 /** Programs that building a module calls; a package folder has no others. */
 const TOOLS = ['gcc-14', 'make', 'binutils', 'dash', 'bash', 'coreutils', 'sed', 'grep', 'mawk', 'findutils'];
+
+/** Headers and archives that programs of Linux's source need. */
+const LIBRARIES = ['libc6-dev', 'linux-libc-dev', 'uuid-dev'];
 
 /** Compiler and sources, fetched when the first module is built, removed when it is disposed. */
 export class ModuleBuild implements Disposable {
@@ -72,14 +75,33 @@ export class ModuleBuild implements Disposable {
     // BTF needs the kernel's own image with its types.
     const words = [`M=${work}`, 'modules', 'CONFIG_DEBUG_INFO_BTF_MODULES=', ...variables].join(' ');
     const make = `make -j2 -C /usr/lib/modules/${this.kernel}/build ${words}`;
-    const strip = `find ${work} -name '*.ko' -exec strip --strip-debug {} +`;
+    this.#run(`${make} && find ${work} -name '*.ko' -exec strip --strip-debug {} +`);
+  }
+
+  /**
+   * Builds programs of `source(name, …)` by its own Makefiles.
+   *
+   * @param part the folder whose Makefile builds them
+   * @param variables further words for make, in quotes of the shell where they need them
+   * @returns the folder of the programs
+   * @throws Unavailable when they cannot be built
+   */
+  makePrograms(name: string, part: string, variables: readonly string[]): string {
+    const output = `/modules/${name}/output`;
+    mkdirSync(join(this.#root, output));
+    this.#run(`make -j2 CC=gcc-14 -C /modules/${name}/${part} OUTPUT=${output} ${variables.join(' ')}`);
+    return join(this.#root, output);
+  }
+
+  /** A script with the folder of the compiler's packages as its root. */
+  #run(command: string): void {
     const script = 'mount --rbind /dev "$1/dev" && mount --rbind /proc "$1/proc" && exec chroot "$1" /bin/sh -c "$2"';
-    run('unshare', ['--map-root-user', '--mount', 'sh', '-c', script, 'sh', this.#root, `PATH=/usr/bin; export PATH; ${make} && ${strip}`]);
+    run('unshare', ['--map-root-user', '--mount', 'sh', '-c', script, 'sh', this.#root, `PATH=/usr/bin; export PATH; ${command}`]);
   }
 
   #fetch(): string {
     const packages = new DebianPackages(join(this.cache, 'apt'));
-    packages.unpack(this.#root, [...TOOLS, `linux-headers-${this.kernel}`], 'backports');
+    packages.unpack(this.#root, [...TOOLS, ...LIBRARIES, `linux-headers-${this.kernel}`], 'backports');
     packages.unpack(this.#archives, ['linux-source'], 'backports', (each) => /^linux-source-\d/.test(each));
     const folder = join(this.#archives, 'usr/src');
     const archive = readdirSync(folder).find((file) => file.endsWith('.tar.xz'));
