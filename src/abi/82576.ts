@@ -444,6 +444,8 @@ export const CtrlExt = {
   RO_DIS: 0x2_0000,
   LINK_MODE: 0xc0_0000,
   EIAME: 0x100_0000,
+  /** Frames have an outer VLAN tag, of VET's upper half (7.4.5). */
+  EXT_VLAN: 0x400_0000,
   DRV_LOAD: 0x1000_0000,
 } as const;
 
