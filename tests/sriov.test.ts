@@ -12,7 +12,7 @@ import { featureBytes } from '../src/device/feature-bytes.ts';
 import { loadMachine } from '../src/doors/machine.ts';
 import { VfioUserDevice } from '../src/vfio-user/client.ts';
 import { recordingTerminal } from './kit/recording-terminal.ts';
-import { outcome, PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';
+import { OTHER_TOKEN, outcome, PF, TOKEN, VF0, VF1 } from './kit/sriov-rig.ts';
 import { VfioProcess } from './kit/vfio-process.ts';
 
 const machine = join(import.meta.dirname, '../examples/machines/sriov.yaml');
@@ -198,6 +198,24 @@ describe('a machine behind sockets', () => {
     expect(await served.end('SIGTERM')).toBe(0);
     expect(existsSync(join(directory, `${PF}.sock`))).toBe(false);
     expect(served.stdout + served.stderr).not.toMatch(/83d8f4f2|e6bfe0fa/);
+  });
+
+  it('house: sockets with a token of their own admit a tenant who shows none, once the PF driver has set that token', async () => {
+    const directory = folder();
+    await using served = new VfioProcess(['serve', machine, '--socket-path', directory, '--vf-token-file', tokenFile()]);
+    await served.says('listening at');
+    const at = (bdf: string) => `unix:${join(directory, `${bdf}.sock`)}`;
+    await expect(open(at(VF0))).rejects.toMatchObject({ code: 'EACCES' });
+    (await open(at(PF), { token: TOKEN }))[Symbol.dispose]();
+    const vf = await open(at(VF0));
+    // The driver of the PF shows the token itself, and a wrong one is refused as before.
+    await expect(open(at(PF))).rejects.toMatchObject({ code: 'EACCES' });
+    await expect(open(at(VF1), { token: OTHER_TOKEN })).rejects.toMatchObject({ code: 'EACCES' });
+    vf[Symbol.dispose]();
+    expect(await served.end('SIGTERM')).toBe(0);
+    expect(served.stdout + served.stderr).not.toMatch(/83d8f4f2|e6bfe0fa/);
+    const { status, err } = await vfio('serve', 'edu', '--vf-token-file', tokenFile());
+    expect([status, err]).toEqual([1, expect.stringContaining('is for a machine')]);
   });
 
   it('S3-05 vfio trace shows and records asterisks in place of the token', async () => {

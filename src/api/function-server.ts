@@ -4,6 +4,7 @@
  * move in (docs/moving.md).
  */
 import type { Device } from '../abi/device.ts';
+import { parseVfToken } from '../abi/vf-token.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
@@ -45,6 +46,8 @@ export interface FunctionServerOptions {
    * Default: each client gets a new machine, which carries them out itself.
    */
   readonly desk?: AdminDesk;
+  /** See `MachineServerOptions.vfToken`. */
+  readonly vfToken?: string | undefined;
 }
 
 export class FunctionServer implements Disposable {
@@ -67,7 +70,7 @@ export class FunctionServer implements Disposable {
         device: bdf,
         events,
         clock,
-        open: (peer, vfToken, adopt) => this.#adopt(this.#moves.takeWaiting(adopt), peer) ?? this.#open(peer, vfToken),
+        open: (peer, vfToken, adopt) => this.#adopt(this.#moves.takeWaiting(adopt), peer) ?? this.#open(peer, vfToken ?? this.#ownToken()),
         heldBy: (peer) => this.#heldBy(peer),
         ...(limits === undefined ? {} : { limits }),
         ...(keepAlive === undefined ? {} : { keepAlive }),
@@ -138,6 +141,16 @@ export class FunctionServer implements Disposable {
     throw new VfioError('EBUSY', `${name}, of the same group, is ${state}`, {
       fix: 'Connect when the move is over.',
     });
+  }
+
+  /**
+   * The token of this socket, where the function opens with one. A token for a VF that needs none
+   * is an error.
+   */
+  #ownToken(): Uint8Array | null {
+    const { vfToken, machines, bdf } = this.#options;
+    const needed = machines.current.functions.get(bdf)?.vfio?.physical?.token != null;
+    return vfToken === undefined || !needed ? null : parseVfToken(vfToken);
   }
 
   #open(peer: PeerCredentials | null, vfToken: Uint8Array | null): Device {

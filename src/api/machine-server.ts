@@ -5,6 +5,7 @@
  */
 
 import { join } from 'node:path';
+import { parseVfToken } from '../abi/vf-token.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import type { Clock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
@@ -58,6 +59,12 @@ export interface MachineServerOptions {
    * (docs/moving.md). Default: true.
    */
   readonly manage?: boolean;
+  /**
+   * VF token, a UUID, by which the sockets of virtual functions open them for clients that show
+   * none, such as QEMU's vfio-user-pci. A user who may connect to such a socket has the function.
+   * The driver of the physical function sets the token. Default: clients show the token.
+   */
+  readonly vfToken?: string;
 }
 
 /** A machine that several threads serve, as each of them sees it. */
@@ -96,6 +103,8 @@ export class MachineServer implements Disposable {
    *   directory above; EINVAL, EACCES, EROFS
    */
   constructor(machine: Machine, directory: string, options: MachineServerOptions = {}, whole: WholeMachine | null = null) {
+    const { vfToken } = options;
+    if (vfToken !== undefined && parseVfToken(vfToken) === null) throw new VfioError('EINVAL', 'the VF token of the sockets is no UUID');
     this.#machine = machine;
     this.#directory = directory;
     this.#options = options;
@@ -148,7 +157,7 @@ export class MachineServer implements Disposable {
 
   #serve(bdf: string): void {
     if (this.#disposed || this.#served.has(bdf) || this.#machine.function(bdf).vfio === null) return;
-    const { clock, limits, keepAlive = true, manage = true } = this.#options;
+    const { clock, limits, keepAlive = true, manage = true, vfToken } = this.#options;
     const path = this.pathOf(bdf);
     using undo = new Cleanup();
     const server = undo.use(
@@ -160,6 +169,7 @@ export class MachineServer implements Disposable {
         desk: this.#desk,
         events: this.#stream,
         keepAlive,
+        vfToken,
         ...(clock === undefined ? {} : { clock }),
         ...(limits === undefined ? {} : { limits }),
       }),

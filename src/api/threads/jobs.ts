@@ -12,6 +12,8 @@ export interface ServingOptions {
   readonly manage?: boolean;
   /** Files of mediators, absolute. */
   readonly mediators?: readonly string[];
+  /** For a machine: see `MachineServerOptions.vfToken`. */
+  readonly vfToken?: string;
 }
 
 /** Serve functions of a machine, each at its socket in `directory`. */

@@ -67,12 +67,17 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
   const desk = new MachineDesk({ machine: () => machine, stays: true, model: modelOf, events: source });
   const isOwn = (bdf: string) => !job.standIns.includes(bdf);
   const whole = context.desk === null ? null : { desk: context.desk, processes };
-  const { memlockLimit } = job;
+  const { memlockLimit, vfToken } = job;
   const server = undo.use(
     new MachineServer(
       machine,
       directory,
-      { events, manage, ...(limits === undefined ? {} : { limits }), ...(memlockLimit === undefined ? {} : { memlockLimit }) },
+      {
+        ...{ events, manage },
+        ...(limits === undefined ? {} : { limits }),
+        ...(memlockLimit === undefined ? {} : { memlockLimit }),
+        ...(vfToken === undefined ? {} : { vfToken }),
+      },
       whole,
     ),
   );

@@ -208,11 +208,12 @@ function nameOf(things: readonly string[]): string {
   return things.length < 2 ? first : `${first} and ${things.length - 1} more`;
 }
 
-function servingOf({ limits, memlockLimit, manage, mediators }: ServingOptions): ServingOptions {
+function servingOf({ limits, memlockLimit, manage, mediators, vfToken }: ServingOptions): ServingOptions {
   return {
     ...(limits === undefined ? {} : { limits }),
     ...(memlockLimit === undefined ? {} : { memlockLimit }),
     ...(manage === undefined ? {} : { manage }),
     ...(mediators === undefined ? {} : { mediators: mediators.map((path) => resolve(path)) }),
+    ...(vfToken === undefined ? {} : { vfToken }),
   };
 }

@@ -57,6 +57,11 @@ export const serve: CommandSpec = {
       help: 'the most threads for several devices, or for a machine; 1: all run in one. Default: one for each that shares nothing with others, 31 at most',
       kind: integer(1, 31),
     },
+    {
+      flags: '--vf-token-file <file>',
+      help: 'of a machine: the VF token, by which the sockets of virtual functions open them for clients that show none, as QEMU; in a file that only you can read',
+      kind: file(),
+    },
     { flags: '--no-manage', help: 'leave out the second socket, PATH.manage, through which vfio migrate moves the device' },
     ...eventOptions,
     recordOption,

@@ -8,6 +8,7 @@ import { EventStream } from '../../events/stream.ts';
 import { writeEventFiles } from '../events/event-files.ts';
 import type { Terminal } from '../terminal.ts';
 import { unlessStopped, untilStopped } from '../until-stopped.ts';
+import { tokenOf } from '../vf-token-file.ts';
 import { guideOf, logTo, refuseDeviceOptions, type ServeOptions, servingOf } from './serve-options.ts';
 import { service } from './service.ts';
 
@@ -19,6 +20,7 @@ export async function serveMachine(file: string, options: ServeOptions, terminal
     throw new VfioError('EINVAL', `${file} is a machine, which has sockets of its own`, { fix: 'Give --socket-path DIRECTORY.' });
   }
   const directory = resolve(options.socketPath ?? socketPathOf(basename(file, extname(file))).replace(/\.sock$/, ''));
+  const vfToken = tokenOf(options, terminal);
   using stop = untilStopped();
   using manager = service();
   using _output = await terminal.serve();
@@ -26,7 +28,13 @@ export async function serveMachine(file: string, options: ServeOptions, terminal
   using _files = writeEventFiles(events, options, terminal, { record });
   using _survive = surviveForeignCode(events);
   await using served = await unlessStopped(stop, (signal) =>
-    serveParts(file, directory, { ...servingOf(options), events, report: terminal.err, signal }),
+    serveParts(file, directory, {
+      ...servingOf(options),
+      ...(vfToken === undefined ? {} : { vfToken }),
+      events,
+      report: terminal.err,
+      signal,
+    }),
   );
   if (served === null) return await stop.status;
   manager.ready(`${served.sockets.length} sockets at ${directory}`, stop);

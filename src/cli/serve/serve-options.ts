@@ -26,6 +26,7 @@ export interface ServeOptions extends EventsOptions {
   readonly spin?: boolean;
   readonly threads?: number;
   readonly maxSparse?: number;
+  readonly vfTokenFile?: string;
   /** Those of `deviceOptions`, under the names that models have for them. */
   readonly [name: string]: unknown;
 }

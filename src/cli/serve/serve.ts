@@ -23,6 +23,11 @@ import { activationSockets, inheritedSocket, service } from './service.ts';
 
 export async function serve({ terminal }: CommandContext, options: ServeOptions, devices: readonly string[]): Promise<number> {
   const machine = devices.find((device) => /\.ya?ml$/.test(device));
+  if (machine === undefined && options.vfTokenFile !== undefined) {
+    throw new VfioError('EINVAL', '--vf-token-file is for a machine, whose virtual functions have sockets of their own', {
+      fix: 'Declare the device in a machine file: docs/machines.md.',
+    });
+  }
   const passed = activationSockets(terminal.err);
   const isPlaced = options.fd !== undefined || options.stdio === true || options.socketPath !== undefined;
   if (passed.length > 0 && !isPlaced) {
