@@ -11,6 +11,9 @@ import { type CpioEntry, cpioArchive } from './cpio.ts';
 import { type KernelModule, kernelModules } from './kernel-modules.ts';
 import { ProgramFolder } from './program-folder.ts';
 
+/** Debian's kernels: one for virtual machines in clouds, and one for all computers. */
+export type Flavour = 'cloud-amd64' | 'amd64';
+
 const MODULES = ['vfio', 'vfio-pci', 'vfio_iommu_type1'];
 
 /** The first QEMU with `vfio-user-pci`. */
@@ -41,9 +44,10 @@ export class GuestTools {
   /**
    * Fetches what `cache` lacks and builds the guest's program.
    *
+   * @param flavour of the kernel: the one for clouds has few drivers of network cards
    * @throws Unavailable with the reason when this machine cannot run the guest tests
    */
-  static prepare(cache: string, kernelSuite: Suite): GuestTools {
+  static prepare(cache: string, kernelSuite: Suite, flavour: Flavour = 'cloud-amd64'): GuestTools {
     if (process.platform !== 'linux' || process.arch !== 'x64') {
       throw new Unavailable(`the guest is an x86-64 Linux whose program is built here; this is ${process.platform} on ${process.arch}`);
     }
@@ -51,8 +55,8 @@ export class GuestTools {
     const packages = new DebianPackages(join(cache, 'apt'));
     const programs = new ProgramFolder(join(cache, 'programs'));
     packages.unpack(programs.path, ['qemu-system-x86', 'busybox-static', 'pciutils'], 'backports');
-    const kernelRoot = join(cache, `kernel-${kernelSuite}`);
-    packages.unpack(kernelRoot, ['linux-image-cloud-amd64'], kernelSuite, (name) => /^linux-(image|binary|modules)-\d/.test(name));
+    const kernelRoot = join(cache, flavour === 'amd64' ? `kernel-full-${kernelSuite}` : `kernel-${kernelSuite}`);
+    packages.unpack(kernelRoot, [`linux-image-${flavour}`], kernelSuite, (name) => /^linux-(image|binary|modules)-\d/.test(name));
     const version = checkQemu(programs);
     const kernel = findKernel(kernelRoot);
     return new GuestTools(programs, version, kernel, baseEntries(programs, kernel.modules, buildProgram('guest', cache)));
