@@ -260,6 +260,9 @@ export const Reg = {
   PVFGORLBC: 0x1_0048,
   PVFGOTLBC: 0x1_0050,
   PVTEICR: 0x1_0080,
+  /** 8 of each, 4 bytes apart: VTIVAR and VTIVAR_MISC of a function. */
+  VTIVAR: 0x1_1700,
+  VTIVAR_MISC: 0x1_1720,
 
   // Timers (8.15)
   WDSTP: 0x1040,

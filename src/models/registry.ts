@@ -5,6 +5,7 @@ import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
 import { SIZE_FORMS, sizeOf } from '../base/size.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
+import { intel82576 } from './82576/82576.ts';
 import { bench } from './bench/bench.ts';
 import { type EduOptions, edu } from './edu/edu.ts';
 import { endpointTest } from './endpoint-test/endpoint-test.ts';
@@ -37,12 +38,20 @@ export const models = {
   },
   /** A disk in memory, sparse: it is gone with the process. */
   nvme: (options = {}) => nvmeOver(inMemory, options),
+  /** Intel's gigabit Ethernet card. A wire is for `api` to open: without one it has no link. */
+  '82576': (options = {}) => intel82576(read<EthernetModelOptions>('82576', options, { mac: string })),
   /** Entropy of the computer, by virtio; without options. */
   'virtio-rng': (options = {}) => {
     read<object>('virtio-rng', options, {});
     return virtioRng();
   },
 } as const satisfies Record<string, ModelFactory>;
+
+/** Options of the Ethernet card. */
+export interface EthernetModelOptions {
+  /** The address in its EEPROM. Default: a random one. */
+  readonly mac?: string;
+}
 
 /** Options for the place of a disk's blocks. */
 export interface DiskOptions {

@@ -23,7 +23,7 @@ export interface FunctionSide {
   readonly host: DeviceHost;
 }
 
-/** What every room can ask the card. */
+/** The card, as every room can ask it. */
 export interface CardPort {
   /** The function whose memory queue `queue` reaches; null: its VF is not there. */
   ownerOf(queue: number): FunctionSide | null;
@@ -31,6 +31,8 @@ export interface CardPort {
   functionAt(index: number): FunctionSide | null;
   /** Virtual functions are enabled: queues belong to pools (7.8.2). */
   readonly virtualized: boolean;
+  /** How many virtual functions are there. */
+  readonly virtualFunctions: number;
 }
 
 /** Resets, from the weakest to the strongest (4.2). */
@@ -118,4 +120,28 @@ export interface StatisticsPort {
   /** The per-function counters of pool `pool` (8.18.…: VFGPRC, VFGPTC …). */
   poolReceived(pool: number, length: number, multicast: boolean, looped: boolean): void;
   poolTransmitted(pool: number, length: number, looped: boolean): void;
+}
+
+/** The port's clock (8.16): rooms that see frames say when one passes. */
+export interface TimePort {
+  /** A frame whose descriptor asks for a time stamp (1588) has left. */
+  transmitted(): void;
+  /**
+   * A frame that the filter knows as one of the precision time protocol has arrived; `ptp` is where
+   * its header begins.
+   */
+  received(bytes: Uint8Array, ptp: number): void;
+}
+
+/** Frames from the wire, after the MAC has taken them: the filter's end. */
+export interface FramePort {
+  arrive(bytes: Uint8Array, offset: number, length: number): void;
+}
+
+/** The MAC's end of the wire, seen by the switch. */
+export interface MacPort {
+  /** Whether the wire takes a packet now. False without a link: queues keep their packets. */
+  readonly ready: boolean;
+  /** A frame leaves the card. In loopback of the PHY or the MAC it comes back. */
+  send(bytes: Uint8Array, offset: number, length: number): void;
 }

@@ -22,12 +22,14 @@ export interface RegisterRow {
   readonly writeOneClears?: number;
   /** A read clears the register, as statistics do (8.19). */
   readonly readClears?: true;
-  /** What a read answers, in place of the stored value. */
+  /** Answers a read, in place of the stored value. */
   readonly read?: (index: number, stored: number) => number;
   /** After a write has changed the stored value. @param written as the driver wrote it */
   readonly write?: (index: number, value: number, written: number) => void;
-  /** An alias of another register: accesses go there (the array's element of the same index). */
+  /** An alias of another register: accesses go there, to the element of the same index. */
   readonly alias?: string;
+  /** A software reset (CTRL.RST) leaves the value; only stronger resets take it. */
+  readonly kept?: true;
 }
 
 /** Every register of the card. Parts read and change values by offset, in `words`. */
@@ -35,7 +37,7 @@ export class RegisterSpace {
   /** Values, by offset / 4. */
   readonly words: Uint32Array;
   readonly rows: RegisterRow[] = [];
-  /** Place in `rows`, plus one, by offset / 4; 0: no register, which reads as 0 and takes nothing. */
+  /** Place in `rows`, plus one, by offset / 4. 0: no register; it reads as 0, and takes nothing. */
   readonly #rowAt: Uint16Array;
   readonly #indexAt: Uint16Array;
   /** Where an alias leads to, as an index of `words`. */
@@ -93,6 +95,33 @@ export class RegisterSpace {
     const cleared = (row.writeOneClears ?? 0) & written;
     this.words[at] = ((this.words[at]! & ~writable & ~cleared) | (written & writable)) >>> 0;
     if (row.write !== undefined) row.write(this.#indexAt[at]!, this.words[at]!, written >>> 0);
+  }
+
+  /**
+   * Calls `after` after each write of the register at `offset`, behind the row's own `write`: for a
+   * room whose work depends on another room's register. @throws Error where there is no register
+   */
+  observe(offset: number, after: (index: number, value: number, written: number) => void): void {
+    const row = this.rows[this.#rowAt[this.#target[offset >>> 2]!]! - 1];
+    if (row === undefined) throw new Error(`there is no register at ${hex(offset)} to observe`);
+    const { write } = row;
+    const both =
+      write === undefined
+        ? after
+        : (index: number, value: number, written: number) => {
+            write(index, value, written);
+            after(index, value, written);
+          };
+    this.rows[this.rows.indexOf(row)] = { ...row, write: both };
+  }
+
+  /** The one register at `offset` goes back to its value after a reset. */
+  resetAt(offset: number): void {
+    const at = this.#target[offset >>> 2]!;
+    const row = this.rows[this.#rowAt[at]! - 1];
+    if (row === undefined) return;
+    const { reset = 0 } = row;
+    this.words[at] = typeof reset === 'number' ? reset : reset(this.#indexAt[at]!);
   }
 
   /** Back to the values after a reset. @param of the rows that it takes. Default: all of them */

@@ -1,0 +1,150 @@
+/**
+ * One 82576: its registers and its rooms, which PF and virtual functions share. It makes the rooms,
+ * and is what they ask about functions, queues and resets.
+ */
+import { I82576_BAR_BYTES, Icr, Reg } from '../../abi/82576.ts';
+import { EepromWord } from '../../abi/82576-phy.ts';
+import type { DeviceHost } from '../../abi/device-host.ts';
+import type { Wire } from '../../abi/wire.ts';
+import { Eeprom } from './eeprom/eeprom.ts';
+import { declareGeneral } from './general/general-registers.ts';
+import { plainRegisters } from './general/plain-registers.ts';
+import { Timers } from './general/timers.ts';
+import { Interrupts } from './interrupts/interrupts.ts';
+import { type CardPart, type CardPort, type FunctionSide, PF, POOLS, type ResetKind } from './parts.ts';
+import { Link } from './phy/link.ts';
+import { Phy } from './phy/phy.ts';
+import { Port } from './port.ts';
+import { WakeUp } from './power/wake-up.ts';
+import { RegisterSpace } from './register-space.ts';
+import { Statistics } from './statistics/statistics.ts';
+import { SystemTime } from './time/system-time.ts';
+
+export interface CardOptions {
+  readonly wire: Wire | undefined;
+  /** The chip's contents, which outlive the card. */
+  readonly eeprom: Uint16Array;
+}
+
+export class Card implements CardPort {
+  readonly registers = new RegisterSpace(I82576_BAR_BYTES);
+  readonly statistics: Statistics;
+  readonly interrupts: Interrupts;
+  readonly eeprom: Eeprom;
+  readonly phy: Phy;
+  readonly link: Link;
+  readonly port: Port;
+  readonly time: SystemTime;
+  readonly timers: Timers;
+  readonly wake: WakeUp;
+  readonly #physical: FunctionSide;
+  readonly #virtual: (FunctionSide | null)[] = new Array(POOLS).fill(null);
+  #virtualFunctions = 0;
+  readonly #parts: CardPart[];
+
+  constructor(host: DeviceHost, { wire, eeprom }: CardOptions) {
+    const { registers } = this;
+    this.#physical = { index: PF, host };
+    this.statistics = new Statistics(registers);
+    this.interrupts = new Interrupts(registers, this, host, this.statistics);
+    this.eeprom = new Eeprom(registers, eeprom, () => this.#resetRegisters({ kind: 'software' }));
+    this.phy = new Phy(registers, this.interrupts);
+    this.wake = new WakeUp(registers, host);
+    this.port = new Port(wire, registers, this.statistics, this.wake);
+    this.link = new Link(registers, host.clock, this.interrupts, this.port, this.phy);
+    this.time = new SystemTime(registers, host.clock, this.interrupts);
+    this.timers = new Timers(registers, host.clock, () => this.interrupts.tcpTimer());
+    declareGeneral(registers, this, {
+      softwareReset: () => this.reset({ kind: 'software' }),
+      phyReset: () => this.phy.reset(),
+      linkControl: () => this.link.macChanged(),
+      reloadEeprom: () => this.eeprom.reload(),
+    });
+    registers.declare(plainRegisters);
+    this.#parts = [];
+    this.phy.connect(this.link);
+    this.link.onChange = () => this.wake.linkChanged();
+    this.port.connect(this.link, { arrive: () => {} }, () => {});
+    this.interrupts.remap();
+  }
+
+  // ---- Functions
+
+  ownerOf(queue: number): FunctionSide | null {
+    return this.#virtual[queue % POOLS] ?? this.#physical;
+  }
+
+  functionAt(index: number): FunctionSide | null {
+    return index === PF ? this.#physical : (this.#virtual[index] ?? null);
+  }
+
+  get virtualized(): boolean {
+    return this.#virtualFunctions > 0;
+  }
+
+  get virtualFunctions(): number {
+    return this.#virtualFunctions;
+  }
+
+  /** VF `index` is there from now on. Dispose: it is gone. */
+  attach(index: number, host: DeviceHost): Disposable {
+    const side: FunctionSide = { index, host };
+    this.#virtual[index] = side;
+    this.#virtualFunctions++;
+    this.#resetParts({ kind: 'vf', vf: index });
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#virtual[index] !== side) return;
+        // Its queues are quiet before they are the PF's again.
+        this.#resetParts({ kind: 'vf', vf: index });
+        this.#virtual[index] = null;
+        this.#virtualFunctions--;
+        this.interrupts.remap();
+      },
+    };
+  }
+
+  // ---- Resets (4.2.1)
+
+  reset(reset: ResetKind): void {
+    if (reset.kind === 'vf') {
+      this.#resetParts(reset);
+      return;
+    }
+    this.#resetRegisters(reset);
+    if (reset.kind === 'device') this.phy.reset();
+    this.link.macReset();
+    // Software learns that the card was reset behind its back by nothing else (8.8.7, DRSTA).
+    if (reset.kind === 'software') this.registers.words[Reg.ICR >>> 2]! |= Icr.DRSTA;
+  }
+
+  #resetRegisters(reset: ResetKind): void {
+    const kept = reset.kind === 'device' ? this.wake.kept() : [];
+    this.registers.reset((row) => reset.kind === 'device' || row.kept !== true);
+    for (const [offset, value] of kept) this.registers.words[offset >>> 2] = value;
+    this.#resetParts(reset);
+  }
+
+  #resetParts(reset: ResetKind): void {
+    for (const part of this.#parts) part.reset(reset);
+    if (reset.kind === 'vf') this.statistics.resetOf(reset.vf);
+    else {
+      this.timers.stop();
+      this.time.reset();
+    }
+    this.interrupts.reset(reset);
+  }
+
+  /** The six bytes of the EEPROM's address. */
+  station(): Uint8Array {
+    const mac = new Uint8Array(6);
+    for (let i = 0; i < 6; i++) mac[i] = (this.eeprom.contents[EepromWord.MAC + (i >>> 1)]! >>> (8 * (i & 1))) & 0xff;
+    return mac;
+  }
+
+  dispose(): void {
+    this.#resetParts({ kind: 'device' });
+    this.link.dispose();
+    this.port.dispose();
+  }
+}
