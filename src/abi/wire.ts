@@ -18,7 +18,9 @@ export const WIRE_SLACK = 2 ** 18;
 
 /** The port's half: what a wire calls. A call may come from within the port's own `send`. */
 export interface WirePort {
-  /** A frame arrives: `length` bytes of `bytes` from `offset` on, which are valid during the call. */
+  /**
+   * A frame arrives: `length` bytes of `bytes` from `offset` on. They are valid during the call.
+   */
   receive(bytes: Uint8Array, offset: number, length: number): void;
   /** `up` of the wire's end has changed. */
   carrierChanged(): void;
@@ -26,7 +28,10 @@ export interface WirePort {
   readyAgain(): void;
 }
 
-/** A port's place on a wire. Dispose unplugs the port; frames under way to it are counted as lost. */
+/**
+ * A port's place on a wire. Dispose unplugs the port; frames that wait for it are lost or missed,
+ * and counted.
+ */
 export interface WireEnd extends Disposable {
   /** Whether a partner is at the other end, and its link is on: a port has no link without. */
   readonly up: boolean;
@@ -41,16 +46,46 @@ export interface WireEnd extends Disposable {
   setLink(on: boolean): void;
 }
 
-/** Frames and bytes that a wire has carried, seen from its port, and frames that it has lost. */
+/** Why a frame arrived nowhere. Wires may have reasons of their own beside these. */
+export const Loss = {
+  /** An end was unplugged, or its link was off. */
+  NO_CARRIER: 'no carrier',
+  /** Longer than `MAX_FRAME`. */
+  TOO_LONG: 'too long',
+  /** The queue of the wire was full. */
+  OVERFLOW: 'overflow',
+  /** No port was there that could have received it. */
+  NO_RECEIVER: 'no receiver',
+  /** Its destination is an address that no bridge forwards: pause frames, spanning tree. */
+  RESERVED_ADDRESS: 'reserved address',
+  /** The wire loses frames on purpose. */
+  CHANCE: 'chance',
+  /** The port or a system call behind the wire failed. */
+  FAILED: 'failed',
+} as const;
+
+/** Frames by the reason of their loss. A reason that never came is absent. */
+export type Losses = Readonly<Record<string, number>>;
+
+/**
+ * Frames that a wire has carried, seen from its port. Each frame is in one place. Over all ports of a
+ * cable, a hub or a switch: sent + copied = received + lost + missed + waiting.
+ */
 export interface WireCounters {
-  /** From the port. */
+  /** From the port, those that were lost later included. */
   readonly sent: number;
   readonly sentBytes: number;
+  /** Frames that the wire added to those sent: copies of a hub or a switch, duplicates. */
+  readonly copied: number;
   /** To the port. */
   readonly received: number;
   readonly receivedBytes: number;
-  /** Frames that arrived nowhere, in either direction, by reason: `no carrier`, `overflow`. */
-  readonly lost: Readonly<Record<string, number>>;
+  /** Frames that the wire holds now, in both directions. */
+  readonly waiting: number;
+  /** Frames from the port that arrived nowhere. */
+  readonly lost: Losses;
+  /** Frames for the port, from outside of this process, that did not reach it. */
+  readonly missed: Losses;
 }
 
 /** A place where one port can be plugged in. */
