@@ -7,6 +7,7 @@ import { EepromWord } from '../../abi/82576-phy.ts';
 import type { DeviceHost } from '../../abi/device-host.ts';
 import type { Wire } from '../../abi/wire.ts';
 import { Eeprom } from './eeprom/eeprom.ts';
+import { ReceiveFilter } from './filter/receive-filter.ts';
 import { declareGeneral } from './general/general-registers.ts';
 import { plainRegisters } from './general/plain-registers.ts';
 import { Timers } from './general/timers.ts';
@@ -37,6 +38,7 @@ export class Card implements CardPort {
   readonly time: SystemTime;
   readonly timers: Timers;
   readonly wake: WakeUp;
+  readonly filter: ReceiveFilter;
   readonly #physical: FunctionSide;
   readonly #virtual: (FunctionSide | null)[] = new Array(POOLS).fill(null);
   #virtualFunctions = 0;
@@ -61,10 +63,16 @@ export class Card implements CardPort {
       reloadEeprom: () => this.eeprom.reload(),
     });
     registers.declare(plainRegisters);
-    this.#parts = [];
+    this.filter = new ReceiveFilter(registers, {
+      rings: { receive: () => 0 },
+      statistics: this.statistics,
+      station: () => this.station(),
+      receiveControlChanged: () => {},
+    });
+    this.#parts = [this.filter];
     this.phy.connect(this.link);
     this.link.onChange = () => this.wake.linkChanged();
-    this.port.connect(this.link, { arrive: () => {} }, () => {});
+    this.port.connect(this.link, { arrive: (bytes, offset, length) => this.filter.receive(bytes, offset, length) }, () => {});
     this.interrupts.remap();
   }
 

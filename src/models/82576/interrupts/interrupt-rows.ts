@@ -2,14 +2,34 @@
 import { Eicr, Eitr, Gpie, Reg } from '../../../abi/82576.ts';
 import { PF, POOLS } from '../parts.ts';
 import type { RegisterRow } from '../register-space.ts';
-import type { Interrupts } from './interrupts.ts';
 import { VECTORS } from './moderation.ts';
 
 /** Causes that exist (8.8.7). */
 const CAUSES = 0x77d4_fbfd;
 const VF_STRIDE = 0x100;
 
-export function interruptRows(interrupts: Interrupts): readonly RegisterRow[] {
+/** The effects of the registers. @param of `PF`, or a VF, whose own bits are at 2:0 */
+export interface InterruptControl {
+  readonly causes: number;
+  readonly mask: number;
+  readCauses(): number;
+  acknowledge(cleared: number): void;
+  cause(icr: number): void;
+  setMask(bits: number): void;
+  clearMask(bits: number): void;
+  readExtendedCauses(of: number): number;
+  acknowledgeExtended(of: number, value: number): void;
+  setExtended(of: number, value: number): void;
+  setExtendedMask(of: number, value: number): void;
+  clearExtendedMask(of: number, value: number): void;
+  replace(register: number, of: number, value: number): void;
+  read(register: number, of: number): number;
+  throttleWritten(vector: number, written: number): void;
+  /** The vectors of queues have changed. */
+  remap(): void;
+}
+
+export function interruptRows(interrupts: InterruptControl): readonly RegisterRow[] {
   return [
     {
       name: 'ICR',
@@ -124,7 +144,7 @@ export function interruptRows(interrupts: Interrupts): readonly RegisterRow[] {
   ];
 }
 
-function ofFunctions(interrupts: Interrupts): readonly RegisterRow[] {
+function ofFunctions(interrupts: InterruptControl): readonly RegisterRow[] {
   const row = { count: POOLS, stride: VF_STRIDE, section: '8.26', writable: 0 } as const;
   return [
     {

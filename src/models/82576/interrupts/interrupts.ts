@@ -8,7 +8,7 @@ import { Stat } from '../../../abi/82576-statistics.ts';
 import type { DeviceHost } from '../../../abi/device-host.ts';
 import { type CardPort, type InterruptPort, PF, POOLS, QUEUES, type ResetKind, type StatisticsPort } from '../parts.ts';
 import type { RegisterSpace } from '../register-space.ts';
-import { interruptRows } from './interrupt-rows.ts';
+import { type InterruptControl, interruptRows } from './interrupt-rows.ts';
 import { Moderation, VECTORS } from './moderation.ts';
 
 /** Vectors of one virtual function. VF 0 has 22 to 24, VF 7 has 1 to 3. */
@@ -31,7 +31,7 @@ export function vectorsOf(vf: number): number {
   return 1 + VF_VECTORS * (POOLS - 1 - vf);
 }
 
-export class Interrupts implements InterruptPort {
+export class Interrupts implements InterruptPort, InterruptControl {
   readonly moderation: Moderation;
   readonly #words: Uint32Array;
   readonly #registers: RegisterSpace;

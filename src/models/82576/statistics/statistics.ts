@@ -119,7 +119,9 @@ function isBroadcast(frame: Uint8Array, offset: number): boolean {
 function rows({ words }: RegisterSpace): RegisterRow[] {
   const low = new Map<string, string>(pairs.map(([l, h]) => [h, l]));
   const halves = new Set<string>(pairs.map(([l]) => l));
-  const counters = (Object.keys(Stat) as (keyof typeof Stat)[]).map((name): RegisterRow => {
+  // HRMPC is in the middle of UTA, which software needs.
+  const names = (Object.keys(Stat) as (keyof typeof Stat)[]).filter((name) => name !== 'HRMPC');
+  const counters = names.map((name): RegisterRow => {
     const row = { name, offset: Stat[name], section: '8.18', writable: 0 } as const;
     if (halves.has(name)) return row;
     if (!low.has(name)) return { ...row, readClears: true };
