@@ -75,7 +75,7 @@ export const PacketType = {
 export const RxStatus = {
   DD: 0x1,
   EOP: 0x2,
-  /** Reserved in the write-back, and 0. */
+  /** The frame had a VLAN tag, which was stripped: it is in the field `vlan`. */
   VP: 0x8,
   UDPCS: 0x10,
   L4CS: 0x20,
