@@ -59,7 +59,12 @@ function programs(build: ModuleBuild): string {
   if (existsSync(built)) return built;
   const name = 'selftests';
   build.source(name, SOURCES);
-  const output = build.makePrograms(name, SOURCES[0]!, ['ARCH=x86_64', 'KHDR_INCLUDES=', 'EXTRA_CFLAGS=-static', "LDLIBS='-luuid -static'"]);
+  const output = build.makePrograms(name, SOURCES[0]!, [
+    'ARCH=x86_64',
+    'KHDR_INCLUDES=',
+    'EXTRA_CFLAGS=-static',
+    "LDLIBS='-luuid -static'",
+  ]);
   const unfinished = mkdtempSync(join(build.cache, 'selftests-'));
   chmodSync(unfinished, 0o755);
   for (const file of readdirSync(output).filter((each) => each.endsWith('_test'))) copyFileSync(join(output, file), join(unfinished, file));
@@ -70,7 +75,9 @@ function programs(build: ModuleBuild): string {
 /** Results by test: a test that the computer has no huge pages for is `skip`. */
 function resultsIn(output: string): ReadonlyMap<string, Result> {
   const lines = output.matchAll(/^(ok|not ok) \d+ (\S+)(?: # (SKIP))?/gm);
-  return new Map([...lines].map(([, verdict, test, skipped]) => [test!, verdict !== 'ok' ? 'FAIL' : skipped === undefined ? 'pass' : 'skip']));
+  return new Map(
+    [...lines].map(([, verdict, test, skipped]) => [test!, verdict !== 'ok' ? 'FAIL' : skipped === undefined ? 'pass' : 'skip']),
+  );
 }
 
 /** One program on one device. */
