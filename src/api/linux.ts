@@ -25,6 +25,11 @@ export interface LinuxOptions extends ExecOptions {
    * guest, with a kernel that has overlayfs, as the built one has; else the root cannot be written.
    */
   readonly writable?: boolean;
+  /**
+   * The functions that Linux takes, as BDFs. Default: those with MSI-X that vfio-pci drives. Some
+   * of a card, say, whose others this process drives.
+   */
+  readonly functions?: readonly string[];
   /** Folders that the guest may write, at their own paths, whatever its root is. */
   readonly share?: readonly string[];
   /** Bytes of memory. Default: 256 MiB. */
@@ -91,7 +96,7 @@ export interface RunningLinux extends Disposable {
 export function startLinux(machine: Machine, command: readonly string[], options: LinuxOptions = {}): RunningLinux {
   const { memory = DEFAULT_MEMORY, processors = 1, verbose = false, environment = process.env } = options;
   const kernel = findKernel(options.kernel);
-  const functions = functionsForLinux(machine);
+  const functions = options.functions ?? functionsForLinux(machine);
   const { terminal = null } = options;
   using undo = new Cleanup();
   const folder = undo.use(

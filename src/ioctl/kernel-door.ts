@@ -6,6 +6,7 @@
  *     const user = door.process(Process.root());
  *     const container = user.open('/dev/vfio/vfio');
  */
+import { parseVfToken } from '../abi/vf-token.ts';
 import { VfioError } from '../base/errno.ts';
 import type { EngineContext } from '../engine/context.ts';
 import type { Process } from '../engine/dma/process.ts';
@@ -21,6 +22,11 @@ export interface KernelDoorOptions {
   readonly kvm?: VmProvider | undefined;
   /** Called at every refusal, with the sentence behind the errno (E-01). */
   readonly onRefusal?: ((process: Process, call: string, error: VfioError) => void) | undefined;
+  /**
+   * The VF token, a UUID, of processes that cannot give one, such as User Mode Linux: SR-IOV
+   * functions that they open without a token are opened with this one.
+   */
+  readonly vfToken?: string | undefined;
 }
 
 const DEVICE_NODES = '/dev/vfio/devices/';
@@ -31,16 +37,20 @@ export class KernelDoor implements Kernel {
   readonly machine: Machine;
   readonly #kvm: VmProvider | undefined;
   readonly #onRefusal: KernelDoorOptions['onRefusal'];
+  readonly #spareToken: Uint8Array | null;
 
   /**
    * A door to a machine; a machine may have several.
    *
    * @param machine its functions, groups and nodes are the ones that processes see
+   * @throws VfioError EINVAL for a token that is no UUID
    */
   constructor(machine: Machine, options: KernelDoorOptions = {}) {
     this.machine = machine;
     this.#kvm = options.kvm;
     this.#onRefusal = options.onRefusal;
+    this.#spareToken = options.vfToken === undefined ? null : parseVfToken(options.vfToken);
+    if (options.vfToken !== undefined && this.#spareToken === null) throw new VfioError('EINVAL', 'the VF token is not a UUID');
   }
 
   /** The machine's context: the log that the door writes bugs to. */
@@ -85,6 +95,7 @@ export class KernelDoor implements Kernel {
     }
     if (path.startsWith(DEVICE_NODES)) {
       const cdev = this.machine.openDevice(path.slice(DEVICE_NODES.length), process);
+      if (this.#spareToken !== null) cdev.setSpareToken(this.#spareToken);
       return new OpenFile({ kind: 'cdev', cdev }, () => cdev.close());
     }
     if (path === '/dev/kvm' && this.#kvm !== undefined) return new OpenFile({ kind: 'kvm', provider: this.#kvm });
@@ -94,6 +105,7 @@ export class KernelDoor implements Kernel {
     if ((match[1] !== undefined) !== (this.machine.groups.get(id)?.noIommu === true)) throw new VfioError('ENOENT', `there is no ${path}`);
     const group = this.machine.openGroup(id, process);
     group.keepAfterExit();
+    if (this.#spareToken !== null) group.setSpareToken(this.#spareToken);
     return new OpenFile({ kind: 'group', group }, () => group.close());
   }
 

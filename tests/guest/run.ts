@@ -1,8 +1,8 @@
 /**
  * `npm run test:guest [-- --only SUBJECT] [--kernel stable|backports] [--speed] [--require]
  * [--verbose]`: boots Linux in QEMU and checks served devices from inside the guest, and the
- * package as a user of the guest's own VFIO. Subjects are edu, kernel, host, nvme, devices, endpoint
- * and selftests: Linux's own tests of VFIO, under `vfio exec`.
+ * package as a user of the guest's own VFIO. Subjects are edu, kernel, host, nvme, devices,
+ * endpoint and selftests: Linux's own tests of VFIO, under `vfio exec`.
  *
  * It needs no installed package: apt fetches QEMU, the kernel and tools as Debian packages into a
  * cache (vfio-ts/guest in $XDG_CACHE_HOME or ~/.cache). Where that is not possible it prints the

@@ -2,7 +2,7 @@
  * The conversation of `vfio exec DIRECTORY` at the door of a served machine, behind the server's
  * STATUS:
  *
- *     client PROGRAM {version, bars, sysfs, overlay, trace, faults}
+ *     client PROGRAM {version, bars, sysfs, overlay, trace, faults, vfToken}
  *     server MOUNTS {supervisor, region0, mounts}
  *     client LISTENER {firstDescriptor}, with the listener of the program's filter
  *     server PROGRESS {text}, a line of the trace each
@@ -37,6 +37,8 @@ export interface ProgramRequest {
   /** Whether the client wants a line for each call. */
   readonly trace: boolean;
   readonly faults: readonly CallFault[];
+  /** As in `KernelDoorOptions`. */
+  readonly vfToken?: string | undefined;
 }
 
 export interface ProgramView {
@@ -53,7 +55,7 @@ const FAULTS_MAX = 64;
 const SKIPS_MAX = 2 ** 30;
 const faults = listOf(keys({ step: text, errno: text, skip: integer(0, SKIPS_MAX) }, ['step', 'errno', 'skip']));
 const request = { version: integer(0, 2 ** 31), bars: oneOf('trap', 'poll', 'rw'), sysfs: flag, overlay: flag, trace: flag, faults };
-const isRequest = keys(request, Object.keys(request));
+const isRequest = keys({ ...request, vfToken: text }, Object.keys(request));
 const isStart = keys({ firstDescriptor: integer(0, 2 ** 20) }, ['firstDescriptor']);
 
 /** @throws VfioError EINVAL */

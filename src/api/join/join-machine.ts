@@ -16,6 +16,8 @@ export interface JoinOptions {
   readonly bars?: BarAccess;
   readonly environment?: Readonly<Record<string, string | undefined>>;
   readonly faults?: readonly CallFault[];
+  /** As in `ExecOptions`. */
+  readonly vfToken?: string | undefined;
   /** Gets a line for each system call of the program on a file of VFIO. */
   readonly onTrace?: ((line: string) => void) | undefined;
   /** Called with the reason when the server has gone before the program. */
@@ -33,7 +35,7 @@ const ANSWER_MS = 10_000;
  *   `execOn`
  */
 export async function startJoined(directory: string, command: readonly string[], options: JoinOptions): Promise<StartedProgram> {
-  const { sysfs = true, bars, environment, faults = [], onTrace, onLost } = options;
+  const { sysfs = true, bars, environment, faults = [], vfToken, onTrace, onLost } = options;
   using undo = new Cleanup();
   const link = undo.use(connectMachine(directory));
   await link.expect(Kind.STATUS, ANSWER_MS);
@@ -44,6 +46,7 @@ export async function startJoined(directory: string, command: readonly string[],
     overlay: true,
     trace: onTrace !== undefined,
     faults,
+    ...(vfToken === undefined ? {} : { vfToken }),
   };
   const launchOnce = async (overlay: boolean): Promise<Launched> => {
     await link.sendJson(Kind.PROGRAM, { ...request, overlay });

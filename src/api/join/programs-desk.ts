@@ -19,7 +19,7 @@ import { NotifiedCalls } from '../../sys/notified-calls.ts';
 import type { OwnedFd } from '../../sys/owned-fd.ts';
 import { decodeJson, Kind, kindName } from '../migrate/frames.ts';
 import type { Link } from '../migrate/link.ts';
-import { type CallFault, checkRequest, checkStart, JOIN_VERSION, type ProgramRequest, type ProgramView } from './conversation.ts';
+import { checkRequest, checkStart, JOIN_VERSION, type ProgramRequest, type ProgramView } from './conversation.ts';
 
 /** The kernel's name of the file behind a listener. */
 const LISTENER = 'anon_inode:seccomp notify';
@@ -68,7 +68,7 @@ export class ProgramsDesk implements Disposable {
     const listener = undo.use(link.takeDescriptor());
     checkListener(listener);
     const events = undo.use(stream.source(`program of ${peer!.pid}`));
-    const kernel = kernelOf(machine, events, request.faults);
+    const kernel = kernelOf(machine, events, request);
     undo.use(kernel);
     // Lines leave one after the other, and the end behind them.
     let sent: Promise<void> = Promise.resolve();
@@ -131,8 +131,8 @@ async function untilGone(link: Link): Promise<void> {
 }
 
 /** The machine's kernel, whose events and injected faults are those of one program. */
-function kernelOf(machine: Machine, events: EventSource, planned: readonly CallFault[]): Kernel & Disposable {
-  const door = new KernelDoor(machine);
+function kernelOf(machine: Machine, events: EventSource, { faults: planned, vfToken }: ProgramRequest): Kernel & Disposable {
+  const door = new KernelDoor(machine, { vfToken });
   const faults = new FaultPlan();
   for (const { step, errno, skip } of planned) {
     if (!Object.hasOwn(Errno, errno)) throw new VfioError('EINVAL', `${errno.slice(0, 40)} is no errno`);

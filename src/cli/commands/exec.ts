@@ -1,6 +1,7 @@
 import type { CommandSpec } from '../command.ts';
 import { eventNote, eventOptions, recordOption } from '../event-options.ts';
 import { fault } from '../fail-option.ts';
+import { vfTokenOption } from '../options.ts';
 import { directory, file, machineFile, oneOf, servable } from '../values.ts';
 
 export const exec: CommandSpec = {
@@ -38,6 +39,10 @@ export const exec: CommandSpec = {
     {
       flags: '--no-sysfs',
       help: "the program sees this computer's own /sys and /dev; it can open /dev/vfio and /dev/iommu all the same. Needs no user namespace",
+    },
+    {
+      ...vfTokenOption,
+      help: `${vfTokenOption.help}. SR-IOV functions that the program opens without a token are opened with it`,
     },
     ...eventOptions,
     recordOption,

@@ -1,5 +1,6 @@
 import type { CommandSpec } from '../command.ts';
 import { eventNote, eventOptions } from '../event-options.ts';
+import { vfTokenOption } from '../options.ts';
 import { directory, file, integer, machineFile, servable, size } from '../values.ts';
 
 export const linux: CommandSpec = {
@@ -31,6 +32,10 @@ export const linux: CommandSpec = {
     { flags: '--memory <size>', help: 'its memory, such as 1G. Default: 256M', kind: size },
     { flags: '--processors <number>', help: 'its processors. Default: 1', kind: integer(1, 16) },
     { flags: '--append <words>', help: "further words of the kernel's command line, such as nvme.poll_queues=1", repeats: true },
+    {
+      ...vfTokenOption,
+      help: `${vfTokenOption.help}. Linux opens functions of SR-IOV devices with it`,
+    },
     ...eventOptions,
     { flags: '-v, --verbose', help: "print the kernel's messages, too" },
     {

@@ -2,9 +2,10 @@
 import type { BarAccess } from '../../api/exec.ts';
 import type { EventsOptions } from '../event-options.ts';
 import type { Fault } from '../fail-option.ts';
+import type { VfTokenOptions } from '../vf-token-file.ts';
 import type { MachineWords } from './command-machine.ts';
 
-export interface ExecOptions extends EventsOptions, MachineWords {
+export interface ExecOptions extends EventsOptions, MachineWords, VfTokenOptions {
   readonly bars?: BarAccess;
   readonly trace?: boolean;
   readonly output?: string;

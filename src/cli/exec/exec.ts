@@ -9,6 +9,7 @@ import { EventStream } from '../../events/stream.ts';
 import type { CommandContext } from '../command.ts';
 import { writeEventFiles } from '../events/event-files.ts';
 import { logTo } from '../serve/serve-options.ts';
+import { tokenOf } from '../vf-token-file.ts';
 import { stepNamed } from './call-names.ts';
 import { commandMachine } from './command-machine.ts';
 import type { ExecOptions } from './exec-options.ts';
@@ -29,8 +30,9 @@ export async function execProgram({ terminal }: CommandContext, options: ExecOpt
   undo.use(surviveForeignCode(events));
   const faults = new FaultPlan();
   for (const { call, errno, skip } of fail) faults.failNext(stepNamed(call), errno, skip);
+  const vfToken = tokenOf(options, terminal);
   const machine = await commandMachine(options, { events, faults }, undo);
-  const running = undo.use(startOn(machine, [program, ...args], { sysfs, ...(bars === undefined ? {} : { bars }) }));
+  const running = undo.use(startOn(machine, [program, ...args], { sysfs, vfToken, ...(bars === undefined ? {} : { bars }) }));
   return await untilGone(running, program, terminal);
 }
 

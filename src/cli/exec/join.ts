@@ -2,6 +2,7 @@
 import { startJoined } from '../../api/join/join-machine.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { Terminal } from '../terminal.ts';
+import { tokenOf } from '../vf-token-file.ts';
 import { stepNamed } from './call-names.ts';
 import type { ExecOptions } from './exec-options.ts';
 import { linesTo } from './trace-calls.ts';
@@ -35,6 +36,7 @@ export async function joinProgram(
   using running = await startJoined(directory, command, {
     sysfs,
     faults,
+    vfToken: tokenOf(options, terminal),
     onTrace: lines?.print,
     ...(bars === undefined ? {} : { bars }),
     onLost: ({ code, message }) => {

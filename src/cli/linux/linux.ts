@@ -16,8 +16,9 @@ import { interruptible } from '../interruptible.ts';
 import { logTo } from '../serve/serve-options.ts';
 import type { Terminal } from '../terminal.ts';
 import { endingSignals } from '../until-stopped.ts';
+import { tokenOf, type VfTokenOptions } from '../vf-token-file.ts';
 
-export interface LinuxCommandOptions extends EventsOptions, MachineWords {
+export interface LinuxCommandOptions extends EventsOptions, MachineWords, VfTokenOptions {
   readonly kernel?: string;
   readonly root?: string;
   readonly writable?: boolean;
@@ -31,13 +32,14 @@ export interface LinuxCommandOptions extends EventsOptions, MachineWords {
 }
 
 export async function bootLinux({ terminal }: CommandContext, options: LinuxCommandOptions, command: readonly string[]): Promise<number> {
-  const { device, machine: file, build, source, ...boot } = options;
+  const { device, machine: file, build, source, vfTokenFile, ...boot } = options;
   if (build === true) {
     const status = await interruptible((signal) => built(terminal, source, signal));
     if (status !== Exit.OK || (device === undefined && file === undefined && command.length === 0)) return status;
   } else if (source !== undefined) {
     throw new VfioError('EINVAL', '--source is a source for --build, which is not given', { fix: 'Give --build, too.' });
   }
+  const vfToken = tokenOf({ vfTokenFile }, terminal);
   using undo = new Cleanup();
   const events = undo.use(new EventStream({ log: logTo(terminal) }));
   undo.use(writeEventFiles(events, options, terminal, { stdoutHas: 'the command' }));
@@ -45,7 +47,7 @@ export async function bootLinux({ terminal }: CommandContext, options: LinuxComm
   const machine = await commandMachine(file === undefined && device === undefined ? { device: ['nvme'] } : options, { events }, undo);
   const { columns, rows } = process.stdout;
   const isTerminal = process.stdin.isTTY === true && process.stdout.isTTY === true;
-  const running = undo.use(startLinux(machine, command, { ...boot, ...(isTerminal ? { terminal: { columns, rows } } : {}) }));
+  const running = undo.use(startLinux(machine, command, { ...boot, vfToken, ...(isTerminal ? { terminal: { columns, rows } } : {}) }));
   for (const [signal] of endingSignals) {
     const stop = () => running.stop(constants.signals[signal]);
     process.on(signal, stop);

@@ -113,12 +113,13 @@ export class VfioPciDevice implements BoundDevice, ReleaseTarget, TokenSubject {
    * Compare GET_DEVICE_FD's string with this device. False: the string names another device. Sets
    * the token of a PF whose VFs are not in use (T7, S3-12).
    *
+   * @param spare as in `authorize`
    * @throws VfioError EINVAL bad, unknown or unused option; EACCES token missing or wrong
    */
-  matches(nameAndOptions: string): boolean {
+  matches(nameAndOptions: string, spare: Uint8Array | null = null): boolean {
     const name = parseDeviceName(this.bdf, nameAndOptions);
     if (name === null) return false;
-    authorize(this, name.token, this.host.events);
+    authorize(this, name.token, this.host.events, spare);
     return true;
   }
 

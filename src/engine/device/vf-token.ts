@@ -64,15 +64,17 @@ export interface TokenSubject {
 }
 
 /**
- * Whether `device` may be opened with `token`, or without one. As in Linux this is part of finding
- * the device by its name, so that a PF's token is set even if the open then fails for another
- * reason (S3-12).
+ * Whether `device` may be opened with the token `given`, or without one. As in Linux this is part
+ * of finding the device by its name, so that a PF's token is set even if the open then fails for
+ * another reason (S3-12).
  *
  * @param events of the device: tokens are in no event
+ * @param spare stands for `given` where none is given and the device takes one
  * @throws VfioError EACCES for a token that is missing or wrong; EINVAL for one that would not be
  * used (S3-03)
  */
-export function authorize(device: TokenSubject, token: Uint8Array | null, events: EventSource): void {
+export function authorize(device: TokenSubject, given: Uint8Array | null, events: EventSource, spare: Uint8Array | null = null): void {
+  const token = given ?? (takesToken(device) ? spare : null);
   const refused = refusal(device, token);
   if (refused !== null) {
     // S3-25: the administrator's log has the refusal, too, at a limited rate and without the token.
@@ -86,6 +88,11 @@ export function authorize(device: TokenSubject, token: Uint8Array | null, events
   }
   device.token!.set(token);
   if (events.on) events.emit('token', { step: 'set' });
+}
+
+/** A VF of a PF that vfio-pci drives, or that PF. */
+function takesToken({ isVirtualFunction, token, physical }: TokenSubject): boolean {
+  return isVirtualFunction ? physical?.token != null : token !== null;
 }
 
 /** A PF whose VFs have no user takes the token that it is opened with as its new one (T7). */

@@ -49,6 +49,8 @@ export class CdevFile implements Disposable, DeviceFileHolder, VfioFile {
   #device: DeviceFile | null = null;
   #bound: { readonly device: IommufdDevice; readonly group: FunctionGroup } | null = null;
   #vm: VmFile | null = null;
+  /** A private field: no dump of this object shows it. */
+  #spareToken: Uint8Array | null = null;
   #closed = false;
 
   private constructor(fn: PciFunction, process: Process, around: CdevSurroundings) {
@@ -87,6 +89,11 @@ export class CdevFile implements Disposable, DeviceFileHolder, VfioFile {
     return this.fn.group?.iommu.enforcesCoherency === true;
   }
 
+  /** A token for opens that give none, of functions that take one. */
+  setSpareToken(token: Uint8Array): void {
+    this.#spareToken = token;
+  }
+
   /** The device. @throws VfioError EINVAL before BIND */
   get device(): DeviceFile {
     if (this.#device !== null) return this.#device;
@@ -117,7 +124,7 @@ export class CdevFile implements Disposable, DeviceFileHolder, VfioFile {
       });
     }
     if (this.#device !== null) throw new VfioError('EINVAL', `this file of ${fn.bdf} is bound already`);
-    if (this.linux.cdevToken) authorize(vfio, token?.() ?? null, fn.host.events);
+    if (this.linux.cdevToken) authorize(vfio, token?.() ?? null, fn.host.events, this.#spareToken);
     const iommufd = find();
     if (vfio.openCount > 0) {
       throw new VfioError('EINVAL', `${fn.bdf} is bound by another file`, { fix: 'Close that file, and unmap its regions, first.' });

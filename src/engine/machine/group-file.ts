@@ -35,6 +35,8 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   /** Device files that use the container: each holds this file open, and the container attached. */
   readonly #devices = new Set<DeviceFile>();
   #opening = 0;
+  /** A private field: no dump of this object shows it. */
+  #spareToken: Uint8Array | null = null;
   #vm: VmFile | null = null;
   #closed = false;
   /** The group has no vfio device any more; the file answers ENODEV from now on. */
@@ -126,6 +128,11 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
   /** @see vfio_group_enforced_coherent(): true also when no device is left to ask. */
   get enforcesCoherency(): boolean {
     return this.group.functions.every((fn) => fn.vfio === null || this.group.iommu.enforcesCoherency === true);
+  }
+
+  /** A token for opens that give none, of functions that take one. */
+  setSpareToken(token: Uint8Array): void {
+    this.#spareToken = token;
   }
 
   #check(): void {
@@ -252,7 +259,7 @@ export class GroupFile implements Disposable, DeviceFileHolder, OpenGroup, VfioF
       throw new VfioError('EINVAL', `a device name has at most ${this.#ctx.pageSize - 1} bytes`);
     }
     const device = this.group.functions.find(
-      (fn) => fn.unbinding === null && fn.present && fn.vfio?.matches(nameAndOptions) === true,
+      (fn) => fn.unbinding === null && fn.present && fn.vfio?.matches(nameAndOptions, this.#spareToken) === true,
     )?.vfio;
     if (device == null) throw this.#noDevice(nameAndOptions);
     reserve();
