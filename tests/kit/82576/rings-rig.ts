@@ -60,7 +60,11 @@ export class RingsRig {
     };
     const rig = this;
     this.registers.declare(
-      ['CTRL', 'STATUS', 'RCTL', 'VFRE', 'VFTE', 'RAL', 'RAH'].map((name) => ({ name, offset: Reg[name as 'CTRL'], section: '8' })),
+      ['CTRL', 'STATUS', 'FCAL', 'FCAH', 'FCT', 'RCTL', 'VFRE', 'VFTE', 'RAL', 'RAH'].map((name) => ({
+        name,
+        offset: Reg[name as 'CTRL'],
+        section: '8',
+      })),
     );
     this.registers.declare([{ name: 'VMOLR', offset: Reg.VMOLR, count: 8, section: '8.14.16' }]);
     this.rings = new Rings({
@@ -93,6 +97,9 @@ export class RingsRig {
       stamp: (queue) => void this.stamped.push(queue),
     });
     this.write(Reg.STATUS, 0x80);
+    this.write(Reg.FCAL, 0x00c2_8001);
+    this.write(Reg.FCAH, 0x0100);
+    this.write(Reg.FCT, 0x8808);
   }
 
   counted(register: number): number {

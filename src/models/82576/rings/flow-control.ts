@@ -51,16 +51,14 @@ export class FlowControl implements CardPart {
     this.#words = parts.registers.words;
   }
 
+  /** Address and type of PAUSE frames are declared with the general registers. */
   rows(): RegisterRow[] {
     return [
-      { name: 'FCAL', offset: Reg.FCAL, section: '8.2.6', reset: 0x00c2_8001 },
-      { name: 'FCAH', offset: Reg.FCAH, section: '8.2.7', reset: 0x0100, writable: 0xffff },
-      { name: 'FCT', offset: Reg.FCT, section: '8.2.8', reset: 0x8808, writable: 0xffff },
-      { name: 'FCTTV', offset: Reg.FCTTV, section: '8.5.1', writable: TIME },
-      { name: 'FCRTL0', offset: Reg.FCRTL0, section: '8.5.2', writable: Fcrtl.RTL | Fcrtl.XONE },
-      { name: 'FCRTH0', offset: Reg.FCRTH0, section: '8.5.3', writable: Fcrth.RTH },
-      { name: 'FCRTV', offset: Reg.FCRTV, section: '8.5.4', writable: TIME },
-      { name: 'FCSTS0', offset: Reg.FCSTS0, section: '8.5.5', writable: 0, read: () => (this.#asked ? 1 : 0) },
+      { name: 'FCTTV', offset: Reg.FCTTV, section: '8.5.4', writable: TIME },
+      { name: 'FCRTL0', offset: Reg.FCRTL0, section: '8.5.5', writable: Fcrtl.RTL | Fcrtl.XONE },
+      { name: 'FCRTH0', offset: Reg.FCRTH0, section: '8.5.6', writable: Fcrth.RTH },
+      { name: 'FCRTV', offset: Reg.FCRTV, section: '8.5.7', writable: TIME },
+      { name: 'FCSTS0', offset: Reg.FCSTS0, section: '8.5.8', writable: 0, read: () => (this.#asked ? 1 : 0) },
     ];
   }
 
@@ -177,7 +175,7 @@ export class FlowControl implements CardPart {
     this.#refreshLater();
   }
 
-  /** FCRTV: so long before the pause ends, it is asked for again (8.5.4). */
+  /** FCRTV: so long before the pause ends, it is asked for again (8.5.7). */
   #refreshLater(): void {
     const threshold = this.#words[Reg.FCRTV >>> 2]!;
     const wait = this.#words[Reg.FCTTV >>> 2]! - threshold;

@@ -3,11 +3,10 @@
  * write is posted: where it faults, the frame is lost as on a bus, and the queue goes on. A
  * descriptor that cannot be read stops the queue until it is enabled anew.
  */
-import { ofQueue, Reg, Srrctl, Vmolr, Xdctl } from '../../../abi/82576.ts';
+import { ofQueue, Reg, Srrctl, Xdctl } from '../../../abi/82576.ts';
 import { type DeviceHost, Dma, DmaPlace, type Iova } from '../../../abi/device-host.ts';
 import { Access } from '../../../abi/memory.ts';
-import { frameCheckSequence } from '../filter/crc.ts';
-import { POOLS, type ReceivedFrame } from '../parts.ts';
+import type { ReceivedFrame } from '../parts.ts';
 import { AHEAD_MAX, DescriptorRing, iovaOf, WORDS } from './descriptor-ring.ts';
 import { ReceiveLayout } from './receive-layout.ts';
 
@@ -16,8 +15,8 @@ const SHORT = 96;
 const ADDRESS_HIGH_MAX = 2 ** 21;
 const TWO32 = 2 ** 32;
 const NO_BYTES = new Uint8Array(0);
-/** RCTL.SECRC: frames lose their check sequence. */
-const SECRC = 0x400_0000;
+/** Bytes of a VLAN tag. */
+const TAG = 4;
 const COUNTER_MAX = 0xffff_ffff;
 
 export const Delivery = {
@@ -44,7 +43,6 @@ export class ReceiveQueue {
   readonly #srrctl: number;
   readonly #rxdctl: number;
   readonly #rqdpc: number;
-  readonly #vmolr: number;
   readonly #layout = new ReceiveLayout();
   readonly #place = new DmaPlace();
   /** A frame as it lies in memory; made for the first that needs it. */
@@ -63,7 +61,6 @@ export class ReceiveQueue {
     this.#srrctl = ofQueue(Reg.SRRCTL, index) >>> 2;
     this.#rxdctl = ofQueue(Reg.RXDCTL, index) >>> 2;
     this.#rqdpc = ofQueue(Reg.RQDPC, index) >>> 2;
-    this.#vmolr = (Reg.VMOLR >>> 2) + (index % POOLS);
   }
 
   configure(host: DeviceHost | null): void {
@@ -118,20 +115,12 @@ export class ReceiveQueue {
     if (this.#words[this.#rqdpc]! < COUNTER_MAX) this.#words[this.#rqdpc]!++;
   }
 
-  /** Bytes of the check sequence that memory gets: 4, or 0 where it is stripped (7.1.4.2). */
-  #fcs(virtualized: boolean): number {
-    if ((this.#words[Reg.RCTL >>> 2]! & SECRC) !== 0) return 0;
-    return virtualized && (this.#words[this.#vmolr]! & Vmolr.STRCRC) !== 0 ? 0 : 4;
-  }
-
-  /** @param virtualized the pool's own bits say what is stripped (7.8.3.5) */
-  deliver(frame: ReceivedFrame, virtualized: boolean): Delivery {
+  deliver(frame: ReceivedFrame): Delivery {
     const { free } = this;
     if (this.#faulted) return Delivery.NEVER;
     if (free === 0) return Delivery.NO_DESCRIPTORS;
     const words = this.#words;
-    const fcs = this.#fcs(virtualized);
-    const total = frame.length - (frame.vlan < 0 ? 0 : 4) + fcs;
+    const total = frame.length - (frame.vlan < 0 ? 0 : TAG);
     const layout = this.#layout;
     layout.configure(words[this.#srrctl]!, words);
     layout.lay(total, frame.headerLength);
@@ -139,7 +128,7 @@ export class ReceiveQueue {
     const ring = this.ring.words();
     if (ring === null) return this.#deliverSlowly(frame, total, null);
     const head = words[this.#rdh]!;
-    if (layout.descriptors > 1 || layout.head > 0 || fcs > 0) return this.#deliverSlowly(frame, total, ring);
+    if (layout.descriptors > 1 || layout.head > 0) return this.#deliverSlowly(frame, total, ring);
     const at = head * WORDS;
     const low = ring[at]!;
     const high = ring[at + 1]!;
@@ -216,15 +205,11 @@ export class ReceiveQueue {
     return Delivery.NEVER;
   }
 
-  /** The frame as it lies in memory: without the stripped tag, with a check sequence that stays. */
+  /** The frame as it lies in memory: without the stripped tag. */
   #inMemory(frame: ReceivedFrame, total: number): Uint8Array {
     if (this.#scratch.length < total) this.#scratch = new Uint8Array(Math.max(total, 16_384));
     const bytes = this.#scratch;
-    const end = store(frame, bytes, 0);
-    if (end < total) {
-      const sequence = frameCheckSequence(bytes, 0, end);
-      for (let i = 0; i < 4; i++) bytes[end + i] = sequence >>> (8 * i);
-    }
+    store(frame, bytes, 0);
     return bytes;
   }
 
@@ -234,7 +219,7 @@ export class ReceiveQueue {
    *
    * @returns how many of the frames are delivered
    */
-  async deliverRemote(frames: readonly ReceivedFrame[], virtualized: boolean): Promise<number> {
+  async deliverRemote(frames: readonly ReceivedFrame[]): Promise<number> {
     const { life, ring } = this;
     const { dma } = this.#host!;
     const words = this.#words;
@@ -256,7 +241,7 @@ export class ReceiveQueue {
     let used = 0;
     let delivered = 0;
     for (const frame of frames) {
-      const total = frame.length - (frame.vlan < 0 ? 0 : 4) + this.#fcs(virtualized);
+      const total = frame.length - (frame.vlan < 0 ? 0 : TAG);
       layout.configure(words[this.#srrctl]!, words);
       layout.lay(total, frame.headerLength);
       if (layout.descriptors > count - used) break;

@@ -81,7 +81,10 @@ export class ReceiveRings implements CardPart, ReceivePort {
       return LOST;
     }
     const { index } = queue;
-    if (this.#halted || queue.busy || this.#buffer.has(index)) return this.#keep(queue, frame);
+    if (this.#halted || queue.busy || this.#buffer.has(index)) {
+      if (queue.free === 0) this.#parts.statistics.count(Stat.RNBC);
+      return this.#keep(queue, frame);
+    }
     const delivery = this.#deliver(queue, frame);
     switch (delivery) {
       case Delivery.TAKEN:
@@ -103,14 +106,14 @@ export class ReceiveRings implements CardPart, ReceivePort {
 
   #deliver(queue: ReceiveQueue, frame: ReceivedFrame): Delivery {
     const { free } = queue;
-    const delivery = queue.deliver(frame, this.#parts.card.virtualized);
+    const delivery = queue.deliver(frame);
     if (delivery === Delivery.TAKEN) this.#delivered(queue, free, frame.length);
     return delivery;
   }
 
   #delivered(queue: ReceiveQueue, free: number, bytes: number): void {
     const { threshold } = queue;
-    if (free > threshold && queue.free <= threshold) {
+    if (threshold > 0 && free > threshold && queue.free <= threshold) {
       this.#parts.statistics.count(Stat.RXDMTC);
       this.#parts.interrupts.cause(Icr.RXDMT0);
     }
@@ -160,7 +163,7 @@ export class ReceiveRings implements CardPart, ReceivePort {
     queue.busy = true;
     const { free } = queue;
     const frames = this.#buffer.list(index, REMOTE_FRAMES);
-    const delivered = free === 0 ? 0 : await queue.deliverRemote(frames, this.#parts.card.virtualized);
+    const delivered = free === 0 ? 0 : await queue.deliverRemote(frames);
     if (queue.life !== life) return;
     queue.busy = false;
     for (let i = 0; i < delivered; i++) this.#buffer.pop(index);

@@ -104,9 +104,9 @@ export function transmitRows(started: (tctl: number, written: number) => void): 
 /** Packet buffers, and queues that drop (8.3). */
 export function bufferRows(): RegisterRow[] {
   return [
-    { name: 'RXPBS', offset: Reg.RXPBS, section: '8.3.1', reset: 0x40, writable: 0x7f },
-    { name: 'TXPBS', offset: Reg.TXPBS, section: '8.3.2', reset: 0x28, writable: 0x3f },
-    { name: 'SWPBS', offset: Reg.SWPBS, section: '8.3.3', reset: 0x14, writable: 0x3f },
+    { name: 'RXPBS', offset: Reg.RXPBS, section: '8.3.1', reset: 0x40, writable: 0x7f, kept: true },
+    { name: 'TXPBS', offset: Reg.TXPBS, section: '8.3.2', reset: 0x28, writable: 0x3f, kept: true },
+    { name: 'SWPBS', offset: Reg.SWPBS, section: '8.3.3', reset: 0x14, writable: 0x3f, kept: true },
     { name: 'QDE', offset: Reg.QDE, section: '8.10.3', writable: 0xffff },
   ];
 }
