@@ -2,7 +2,7 @@
  * One 82576: its registers and its rooms, which PF and virtual functions share. It makes the rooms,
  * and is what they ask about functions, queues and resets.
  */
-import { I82576_BAR_BYTES, Icr, Reg } from '../../abi/82576.ts';
+import { Ctrl, I82576_BAR_BYTES, Icr, Reg } from '../../abi/82576.ts';
 import { EepromWord } from '../../abi/82576-phy.ts';
 import type { DeviceHost } from '../../abi/device-host.ts';
 import type { Wire } from '../../abi/wire.ts';
@@ -18,6 +18,7 @@ import { Phy } from './phy/phy.ts';
 import { Port } from './port.ts';
 import { WakeUp } from './power/wake-up.ts';
 import { RegisterSpace } from './register-space.ts';
+import { Rings } from './rings/rings.ts';
 import { Statistics } from './statistics/statistics.ts';
 import { SystemTime } from './time/system-time.ts';
 
@@ -39,10 +40,12 @@ export class Card implements CardPort {
   readonly timers: Timers;
   readonly wake: WakeUp;
   readonly filter: ReceiveFilter;
+  readonly rings: Rings;
   readonly #physical: FunctionSide;
   readonly #virtual: (FunctionSide | null)[] = new Array(POOLS).fill(null);
   #virtualFunctions = 0;
   readonly #parts: CardPart[];
+  #masterOff = false;
 
   constructor(host: DeviceHost, { wire, eeprom }: CardOptions) {
     const { registers } = this;
@@ -59,20 +62,41 @@ export class Card implements CardPort {
     declareGeneral(registers, this, {
       softwareReset: () => this.reset({ kind: 'software' }),
       phyReset: () => this.phy.reset(),
-      linkControl: () => this.link.macChanged(),
+      linkControl: () => {
+        this.link.macChanged();
+        this.#master();
+      },
       reloadEeprom: () => this.eeprom.reload(),
     });
     registers.declare(plainRegisters);
+    const { port, statistics, interrupts } = this;
     this.filter = new ReceiveFilter(registers, {
-      rings: { receive: () => 0 },
-      statistics: this.statistics,
+      rings: { receive: (frame, queues) => this.rings.receive(frame, queues) },
+      statistics,
       station: () => this.station(),
-      receiveControlChanged: () => {},
+      receiveControlChanged: () => this.rings.wake(),
+      control: { take: (bytes, offset, length) => this.rings.takesControl(bytes, offset, length) },
     });
-    this.#parts = [this.filter];
+    this.rings = new Rings({
+      card: this,
+      registers,
+      port: {
+        get ready() {
+          return port.ready;
+        },
+        transmit: (_, bytes, offset, length) => port.send(bytes, offset, length),
+      },
+      interrupts,
+      statistics,
+      sendControl: (bytes, offset, length) => port.send(bytes, offset, length),
+      stamp: () => this.time.transmitted(),
+    });
+    this.#parts = [this.filter, this.rings];
     this.phy.connect(this.link);
     this.link.onChange = () => this.wake.linkChanged();
-    this.port.connect(this.link, { arrive: (bytes, offset, length) => this.filter.receive(bytes, offset, length) }, () => {});
+    this.port.connect(this.link, { arrive: (bytes, offset, length) => this.filter.receive(bytes, offset, length) }, () =>
+      this.rings.wake(),
+    );
     this.interrupts.remap();
   }
 
@@ -99,6 +123,7 @@ export class Card implements CardPort {
     const side: FunctionSide = { index, host };
     this.#virtual[index] = side;
     this.#virtualFunctions++;
+    this.rings.functionsChanged();
     this.#resetParts({ kind: 'vf', vf: index });
     return {
       [Symbol.dispose]: () => {
@@ -107,9 +132,25 @@ export class Card implements CardPort {
         this.#resetParts({ kind: 'vf', vf: index });
         this.#virtual[index] = null;
         this.#virtualFunctions--;
+        this.rings.functionsChanged();
         this.interrupts.remap();
       },
     };
+  }
+
+  /** D3hot: no DMA, and frames only wake (5.6). */
+  power(state: 'D0' | 'D3hot'): void {
+    this.wake.power(state);
+    this.#master();
+  }
+
+  /** DMA may begin in D0, while CTRL.GIO_MASTER_DISABLE is clear (8.2.1). */
+  #master(): void {
+    const off = this.wake.asleep || (this.registers.words[Reg.CTRL >>> 2]! & Ctrl.GIO_MASTER_DISABLE) !== 0;
+    if (off === this.#masterOff) return;
+    this.#masterOff = off;
+    if (off) this.rings.halt();
+    else this.rings.goOn();
   }
 
   // ---- Resets (4.2.1)
@@ -122,6 +163,7 @@ export class Card implements CardPort {
     this.#resetRegisters(reset);
     if (reset.kind === 'device') this.phy.reset();
     this.link.macReset();
+    this.#master();
     // Software learns that the card was reset behind its back by nothing else (8.8.7, DRSTA).
     if (reset.kind === 'software') this.registers.words[Reg.ICR >>> 2]! |= Icr.DRSTA;
   }

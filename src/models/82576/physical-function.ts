@@ -64,7 +64,7 @@ export class PhysicalFunction implements Model {
   }
 
   power(state: 'D0' | 'D3hot'): void {
-    this.card.wake.power(state);
+    this.card.power(state);
   }
 
   dispose(): void {

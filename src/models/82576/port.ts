@@ -51,7 +51,7 @@ export class Port implements MacPort, WirePort {
 
   /** Without a link the transmitter stands still, and queues keep their packets. */
   get ready(): boolean {
-    return this.#link!.up && (this.#looped || this.#end!.ready);
+    return this.#link?.up === true && (this.#looped || this.#end!.ready);
   }
 
   /** The link has come up or gone. */

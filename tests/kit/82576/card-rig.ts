@@ -1,14 +1,14 @@
 /** A card of its own on a test's host and wire: registers, EEPROM, PHY. */
 import { Eerd, Mdic, Reg } from '../../../src/abi/82576.ts';
 import type { Wire, WireCounters, WireEnd, WirePort } from '../../../src/abi/wire.ts';
-import { TestHost, type TestHostOptions } from '../../../src/models/kit/test-host.ts';
 import { intel82576 } from '../../../src/models/82576/82576.ts';
 import type { PhysicalFunction } from '../../../src/models/82576/physical-function.ts';
+import { TestHost, type TestHostOptions } from '../../../src/models/kit/test-host.ts';
 
 /** A wire whose other end is the test. */
 export class TestWire implements Wire, WireEnd {
   readonly name = 'test wire';
-  readonly counters: WireCounters = { sent: 0, sentBytes: 0, received: 0, receivedBytes: 0, lost: {} };
+  readonly counters: WireCounters = { sent: 0, sentBytes: 0, copied: 0, received: 0, receivedBytes: 0, waiting: 0, lost: {}, missed: {} };
   port: WirePort | null = null;
   up = false;
   ready = true;

@@ -74,7 +74,7 @@ describe('the pin', () => {
 
   it('8.8.13 IVAR gives queues bits of EICR, and a read of EICR clears them', () => {
     const card = rig();
-    card.write(Reg.IVAR0 + 4, (Ivar.VALID | 3) | ((Ivar.VALID | 7) << 24));
+    card.write(Reg.IVAR0 + 4, Ivar.VALID | 3 | ((Ivar.VALID | 7) << 24));
     card.write(Reg.EIMS, 1 << 3);
     card.model.card.interrupts.received(1);
     card.model.card.interrupts.transmitted(9);
@@ -292,7 +292,7 @@ describe('virtual functions', () => {
     expect([card.read(Reg.PVTEIMS), card.read(Reg.VTIVAR), card.read(Reg.EIMS) & 1]).toEqual([0, 0, 1]);
   });
 
-  it('house: the vectors of a VF that is gone are the PF\'s again', () => {
+  it("house: the vectors of a VF that is gone are the PF's again", () => {
     const { card, place } = rig();
     card.write(Reg.GPIE, MULTIPLE_MSIX);
     place[Symbol.dispose]();

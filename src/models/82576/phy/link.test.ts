@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { CardRig } from '../../../../tests/kit/82576/card-rig.ts';
 import { Ctrl, Icr, Mdic, Reg, Status } from '../../../abi/82576.ts';
-import { Gstatus, PHY_ID, Pctrl, Phy, Pstatus } from '../../../abi/82576-phy.ts';
+import { Gstatus, Pctrl, PHY_ID, Phy, Pstatus } from '../../../abi/82576-phy.ts';
 import { Stat } from '../../../abi/82576-statistics.ts';
 import { NEGOTIATION_MS } from './link.ts';
 

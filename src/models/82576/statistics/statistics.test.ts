@@ -48,7 +48,12 @@ it.each([
   const { statistics } = card.model.card;
   statistics.received(UNICAST, 0, length);
   statistics.transmitted(UNICAST, 0, length);
-  expect([card.read(received), card.read(transmitted), card.read(Stat.GORCL), card.read(Stat.TOTL)]).toEqual([1, 1, length + 4, length + 4]);
+  expect([card.read(received), card.read(transmitted), card.read(Stat.GORCL), card.read(Stat.TOTL)]).toEqual([
+    1,
+    1,
+    length + 4,
+    length + 4,
+  ]);
 });
 
 it('8.18 broadcast and multicast frames have counters apart', () => {
@@ -58,7 +63,9 @@ it('8.18 broadcast and multicast frames have counters apart', () => {
     statistics.received(frame, 0, 100);
     statistics.transmitted(frame, 0, 100);
   }
-  expect([Stat.BPRC, Stat.MPRC, Stat.GPRC, Stat.BPTC, Stat.MPTC, Stat.GPTC, Stat.TPT].map((at) => card.read(at))).toEqual([1, 2, 4, 1, 2, 4, 4]);
+  expect([Stat.BPRC, Stat.MPRC, Stat.GPRC, Stat.BPTC, Stat.MPTC, Stat.GPTC, Stat.TPT].map((at) => card.read(at))).toEqual([
+    1, 2, 4, 1, 2, 4, 4,
+  ]);
 });
 
 it('8.26 counters of a pool stay when they are read, and go on at 0 after their highest value', () => {
@@ -68,7 +75,9 @@ it('8.26 counters of a pool stay when they are read, and go on at 0 after their 
   statistics.poolReceived(3, 60, true, false);
   statistics.poolTransmitted(3, 60, true);
   const at = (register: number) => card.read(register + 0x300);
-  expect([at(Reg.PVFGPRC), at(Reg.PVFGORC), at(Reg.PVFMPRC), at(Reg.PVFGPTLBC), at(Reg.PVFGOTLBC), at(Reg.PVFGPRC)]).toEqual([1, 0x30, 1, 1, 64, 1]);
+  expect([at(Reg.PVFGPRC), at(Reg.PVFGORC), at(Reg.PVFMPRC), at(Reg.PVFGPTLBC), at(Reg.PVFGOTLBC), at(Reg.PVFGPRC)]).toEqual([
+    1, 0x30, 1, 1, 64, 1,
+  ]);
 });
 
 it('4.2.1 a software reset clears counters', () => {

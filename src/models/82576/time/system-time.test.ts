@@ -73,7 +73,9 @@ it('8.16.1 of packets of the time protocol, those of TYPE are stamped, with thei
   expect(card.read(Reg.TSYNCRXCTL) & Tsyncctl.VALID).toBe(0);
   card.write(Reg.TSYNCRXCTL, Tsyncctl.EN | 0x4);
   card.model.card.time.received(packet, 0);
-  expect([card.read(Reg.TSYNCRXCTL) & Tsyncctl.VALID, card.read(Reg.RXSATRL), card.read(Reg.RXSATRH)]).toEqual([1, 0x1011_1213, 0xabcd_1415]);
+  expect([card.read(Reg.TSYNCRXCTL) & Tsyncctl.VALID, card.read(Reg.RXSATRL), card.read(Reg.RXSATRH)]).toEqual([
+    1, 0x1011_1213, 0xabcd_1415,
+  ]);
   card.read(Reg.RXSTMPH);
   expect(card.read(Reg.TSYNCRXCTL) & Tsyncctl.VALID).toBe(0);
 });
