@@ -1,4 +1,4 @@
-/** General control and status (8.2), semaphores (8.7), LEDs, and resets, which they start (4.2.1). */
+/** General control and status (8.2), semaphores (8.7), and the resets that they start (4.2.1). */
 import { Ctrl, CtrlExt, Factps, Reg, Status, Swsm } from '../../../abi/82576.ts';
 import type { CardPort } from '../parts.ts';
 import type { RegisterRow, RegisterSpace } from '../register-space.ts';
@@ -60,6 +60,10 @@ export function declareGeneral(registers: RegisterSpace, card: CardPort, port: G
       },
     },
     { name: 'SERDESCTL', offset: Reg.SERDESCTL, section: '8.2.5', reset: 0x8000_0000, writable: 0x7fff_ffff },
+    // The address and type of PAUSE frames (8.5).
+    { name: 'FCAL', offset: Reg.FCAL, section: '8.5.1', reset: 0x00c2_8001 },
+    { name: 'FCAH', offset: Reg.FCAH, section: '8.5.2', reset: 0x0100, writable: 0xffff },
+    { name: 'FCT', offset: Reg.FCT, section: '8.5.3', reset: 0x8808, writable: 0xffff },
     { name: 'CONNSW', offset: Reg.CONNSW, section: '8.2.6', writable: 0x7 },
     { name: 'LEDCTL', offset: Reg.LEDCTL, section: '8.2.8', reset: LEDCTL_RESET, writable: 0xcfcf_cfcf },
     { name: 'I2CCMD', offset: Reg.I2CCMD, section: '8.17.8' },

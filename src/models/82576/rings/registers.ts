@@ -14,8 +14,11 @@ const RXDCTL_RESET = 0x1_0000;
 /** Relaxed ordering of descriptors, data and write-back (8.13). */
 const TXCTL_RESET = 0x2a00;
 const RXCTL_RESET = 0xa200;
-/** Bits 19:7: a ring is a multiple of 128 bytes (8.10.7). */
-const RING_BYTES = 0xf_ff80;
+/**
+ * A ring is a multiple of 128 bytes (8.10.7). Silicon keeps bits 6:4 too, as the register test of
+ * Linux's driver shows.
+ */
+const RING_BYTES = 0xf_fff0;
 /** A ring starts at a multiple of 128 bytes (8.10.5). */
 const RING_BASE = 0xffff_ff80;
 
