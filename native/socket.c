@@ -1,6 +1,8 @@
-/* UNIX sockets, the descriptors that travel over them, and plain reads and writes. */
+/* Sockets, the descriptors that travel over them, and plain reads and writes. */
 #include "addon.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stddef.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -68,6 +70,58 @@ napi_value vt_connect_abstract(napi_env env, napi_callback_info info) {
   if (napi_get_value_string_utf8(env, argv[1], NULL, 0, &length) != napi_ok || length == 0 || length >= sizeof address.sun_path - 1) return number(env, -EINVAL);
   napi_get_value_string_utf8(env, argv[1], address.sun_path + 1, sizeof address.sun_path - 1, &length);
   return answer(env, connect(fd, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length)));
+}
+
+/* An address in figures, of IPv4 or IPv6, and a port: its length, or -EINVAL. */
+static int inet_address_of(napi_env env, napi_value text, uint32_t port, struct sockaddr_storage *address) {
+  char figures[INET6_ADDRSTRLEN];
+  size_t length;
+  memset(address, 0, sizeof *address);
+  if (port > 65535 || napi_get_value_string_utf8(env, text, NULL, 0, &length) != napi_ok || length >= sizeof figures) return -EINVAL;
+  napi_get_value_string_utf8(env, text, figures, sizeof figures, &length);
+  if (strlen(figures) != length) return -EINVAL;
+  struct sockaddr_in *four = (struct sockaddr_in *)address;
+  if (inet_pton(AF_INET, figures, &four->sin_addr) == 1) {
+    four->sin_family = AF_INET;
+    four->sin_port = htons((uint16_t)port);
+    return sizeof *four;
+  }
+  struct sockaddr_in6 *six = (struct sockaddr_in6 *)address;
+  if (inet_pton(AF_INET6, figures, &six->sin6_addr) != 1) return -EINVAL;
+  six->sin6_family = AF_INET6;
+  six->sin6_port = htons((uint16_t)port);
+  return sizeof *six;
+}
+
+/* bindInet(fd, address, port) */
+napi_value vt_bind_inet(napi_env env, napi_callback_info info) {
+  ARGS(3);
+  I32(0, fd);
+  U32(2, port);
+  struct sockaddr_storage address;
+  int length = inet_address_of(env, argv[1], port, &address);
+  return length < 0 ? number(env, length) : answer(env, bind(fd, (struct sockaddr *)&address, (socklen_t)length));
+}
+
+/* connectInet(fd, address, port): -EINPROGRESS while it goes on */
+napi_value vt_connect_inet(napi_env env, napi_callback_info info) {
+  ARGS(3);
+  I32(0, fd);
+  U32(2, port);
+  struct sockaddr_storage address;
+  int length = inet_address_of(env, argv[1], port, &address);
+  return length < 0 ? number(env, length) : answer(env, connect(fd, (struct sockaddr *)&address, (socklen_t)length));
+}
+
+/* setsockopt(fd, level, option, value) of a number */
+napi_value vt_setsockopt(napi_env env, napi_callback_info info) {
+  ARGS(4);
+  I32(0, fd);
+  I32(1, level);
+  I32(2, option);
+  int value;
+  if (napi_get_value_int32(env, argv[3], &value) != napi_ok) return number(env, -EINVAL);
+  return answer(env, setsockopt(fd, level, option, &value, sizeof value));
 }
 
 /* listen(fd, backlog) */

@@ -43,6 +43,13 @@ export const Sys = {
   /** The addon replaces pages that the file loses by zeroed ones; the process goes on. */
   MMAP_GUARDED: 2,
   AF_UNIX: 1,
+  AF_INET: 2,
+  AF_INET6: 10,
+  IPPROTO_TCP: 6,
+  TCP_NODELAY: 1,
+  SOL_SOCKET: 1,
+  SO_REUSEADDR: 2,
+  SO_ERROR: 4,
   SOCK_STREAM: 1,
   SOCK_DGRAM: 2,
   SO_TYPE: 3,
@@ -210,6 +217,11 @@ export interface Addon extends TraceCalls, RegisterCalls {
   connect(fd: number, path: string): number;
   /** To a socket of the abstract namespace (unix(7)); `name` without the NUL. */
   connectAbstract(fd: number, name: string): number;
+  /** `address` in figures, of IPv4 or IPv6. */
+  bindInet(fd: number, address: string, port: number): number;
+  /** As `bindInet`. EINPROGRESS: the descriptor is writable when the connection is made. */
+  connectInet(fd: number, address: string, port: number): number;
+  setsockopt(fd: number, level: number, option: number, value: number): number;
   listen(fd: number, backlog: number): number;
   accept(fd: number): number;
   getsockopt(fd: number, option: number): number;
