@@ -1,32 +1,10 @@
 /** `vfio nvme …`: the NVMe driver at work on any controller that has an address. */
 import type { CommandContext } from '../command.ts';
-import type { EventsOptions } from '../event-options.ts';
+import { type AccessOptions, accessOf } from '../device-access.ts';
 import { Exit } from '../exit-codes.ts';
 import { type GiveBack, interruptible } from '../interruptible.ts';
-import { type HardwareOptions, hardwareOf } from '../options.ts';
 import { json, type Terminal } from '../terminal.ts';
-import { tokenOf, type VfTokenOptions } from '../vf-token-file.ts';
-import type { NvmeAccess } from './open-nvme.ts';
 import { type Doorbells, destroys, type Interrupts, type Pattern } from './patterns.ts';
-
-type AccessOptions = VfTokenOptions & EventsOptions & HardwareOptions;
-
-/**
- * The token of a command line, and the stream of its files of events. Dispose it when the device is
- * closed.
- */
-async function accessOf(options: AccessOptions, terminal: Terminal, stdoutHas?: string): Promise<Required<NvmeAccess> & Disposable> {
-  const { watchedStream } = await import('../events/event-files.ts');
-  const token = tokenOf(options, terminal);
-  const watched = watchedStream(options, terminal, { stdoutHas });
-  return {
-    token,
-    events: watched?.stream,
-    ...hardwareOf(options),
-    onRequest: undefined,
-    [Symbol.dispose]: () => watched?.[Symbol.dispose](),
-  };
-}
 
 const documentOf = (asJson?: boolean) => (asJson === true ? 'a JSON document' : undefined);
 

@@ -4,11 +4,12 @@ import type { DmaBuffer } from '../../drivers/kit/dma.ts';
 import type { IoQueue } from '../../drivers/nvme/io-queue.ts';
 import type { NvmeNamespace } from '../../drivers/nvme/namespace.ts';
 import type { NvmeDriver } from '../../drivers/nvme/nvme-driver.ts';
+import { accessIn, type DeviceAccess } from '../device-access.ts';
 import { formatBinary, formatNanoseconds, formatRate, grouped } from '../quantities.ts';
 import type { Report } from './inspect.ts';
 import type { LatencyHistogram } from './latency-histogram.ts';
 import { type LoadQueue, type LoadResult, runLoad } from './load.ts';
-import { accessIn, type NvmeAccess, openNvme } from './open-nvme.ts';
+import { openNvme } from './open-nvme.ts';
 import type { Doorbells, Interrupts, Pattern } from './patterns.ts';
 import { rowLines } from './rows.ts';
 
@@ -112,7 +113,7 @@ export async function loadNamespace(driver: NvmeDriver, options: NamespaceLoadOp
   });
 }
 
-export async function bench(address: string, options: BenchOptions & NvmeAccess): Promise<Report> {
+export async function bench(address: string, options: BenchOptions & DeviceAccess): Promise<Report> {
   const { interrupts, queues, depth, doorbells } = options;
   await using driver = await openNvme(address, { interrupts, queues, depth, doorbells, ...accessIn(options) });
   const result = await loadNamespace(driver, options);

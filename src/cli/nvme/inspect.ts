@@ -2,10 +2,11 @@
  * `vfio nvme list`, `id`, `smart`: what a controller says of itself, for people and for programs.
  */
 import { printedAddress } from '../../api/address.ts';
+import type { DeviceAccess } from '../device-access.ts';
 import { controllerRows, formatOf, namespaceRows } from './describe-identify.ts';
 import { type ListedNamespace, listLines } from './describe-list.ts';
 import { isCritical, smartRows } from './describe-smart.ts';
-import { type NvmeAccess, openNvme } from './open-nvme.ts';
+import { openNvme } from './open-nvme.ts';
 import { plain, rowLines } from './rows.ts';
 
 /** A report: lines for people, one document for programs. */
@@ -14,7 +15,7 @@ export interface Report {
   readonly document: object;
 }
 
-export async function list(addresses: readonly string[], access?: NvmeAccess): Promise<Report> {
+export async function list(addresses: readonly string[], access?: DeviceAccess): Promise<Report> {
   const namespaces: ListedNamespace[] = [];
   for (const address of addresses) {
     await using driver = await openNvme(address, access);
@@ -38,7 +39,7 @@ export async function list(addresses: readonly string[], access?: NvmeAccess): P
 }
 
 /** @param namespace  one namespace. Default: all */
-export async function identify(address: string, namespace?: number, access?: NvmeAccess): Promise<Report> {
+export async function identify(address: string, namespace?: number, access?: DeviceAccess): Promise<Report> {
   await using driver = await openNvme(address, access);
   const { controller, dev } = driver;
   const wanted = namespace === undefined ? driver.namespaces : [driver.namespace(namespace)];
@@ -58,7 +59,7 @@ export async function identify(address: string, namespace?: number, access?: Nvm
 }
 
 /** `critical`: the controller says that something is wrong. */
-export async function smart(address: string, access?: NvmeAccess): Promise<Report & { readonly critical: boolean }> {
+export async function smart(address: string, access?: DeviceAccess): Promise<Report & { readonly critical: boolean }> {
   await using driver = await openNvme(address, access);
   const log = await driver.smart();
   return {

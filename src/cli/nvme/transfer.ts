@@ -1,14 +1,15 @@
 /** `vfio nvme read` and `write`: images between a namespace and a file or pipe. */
 import { VfioError } from '../../base/errno.ts';
 import type { NvmeNamespace } from '../../drivers/nvme/namespace.ts';
+import { accessIn, type DeviceAccess } from '../device-access.ts';
 import { Progress } from '../progress.ts';
 import { formatBytes, formatRate } from '../quantities.ts';
 import { checkRange, copyIn, copyOut } from './copy.ts';
 import { type OpenedSource, openSink, openSource, refuseTerminal } from './files.ts';
 import { DEPTH, NamespaceBlocks } from './namespace-blocks.ts';
-import { accessIn, type NvmeAccess, openNvme } from './open-nvme.ts';
+import { openNvme } from './open-nvme.ts';
 
-export interface Range extends NvmeAccess {
+export interface Range extends DeviceAccess {
   readonly namespace: number;
   /** First block. */
   readonly start: number;
