@@ -76,6 +76,23 @@ export class Media {
     await this.writePhy(Phy.PCTRL, (control & ~off) | Pctrl.AN_ENABLE | Pctrl.RESTART_AN);
   }
 
+  /**
+   * Has the PHY send frames back in place of the wire (3.5.6.3), at 1000 Mbit/s, which the MAC is
+   * forced to, too; or has it negotiate again.
+   */
+  async setLoopback(on: boolean, flowControl: FlowControl): Promise<void> {
+    const registers = this.#registers;
+    const forced = Ctrl.FRCSPD | Ctrl.FRCDPLX;
+    const ctrl = registers.read32(Reg.CTRL) & ~(forced | Ctrl.SPEED);
+    registers.write32(Reg.CTRL, (ctrl | Ctrl.SLU | Ctrl.FD | (on ? forced | Ctrl.SPEED_1000 : 0)) >>> 0);
+    if (!on) {
+      await this.negotiate(flowControl);
+      return;
+    }
+    using _owned = await this.#own();
+    await this.writePhy(Phy.PCTRL, Pctrl.LOOPBACK | Pctrl.DUPLEX | Pctrl.SPEED_1000);
+  }
+
   /** CTRL.RFCE and TFCE, as both ends have agreed (3.5.2.1.2; IEEE 802.3, table 28B-3). */
   async agreedPauses(): Promise<number> {
     using _owned = await this.#own();

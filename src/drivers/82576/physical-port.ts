@@ -191,6 +191,13 @@ export class PhysicalPort extends Port {
     return this.#media.readPhy(register);
   }
 
+  /** The PHY sends frames back, and the wire sees none. A reset ends it. @throws VfioError EIO */
+  async setLoopback(on: boolean): Promise<void> {
+    await this.ready();
+    await this.#media.setLoopback(on, this.settings.flowControl);
+    this.lookAtLink();
+  }
+
   protected async initialise(): Promise<void> {
     const { registers } = this;
     await this.#resetCard();
