@@ -1,4 +1,4 @@
-/** Captures of frames: written, read again, and read by tshark and capinfos where those are there. */
+/** Captures of frames: written, read, and read by tshark and capinfos where those are there. */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -18,6 +18,7 @@ import { lend } from './commands/lend.ts';
 import { linux } from './commands/linux.ts';
 import { ls } from './commands/ls.ts';
 import { migrate } from './commands/migrate.ts';
+import { net } from './commands/net.ts';
 import { newProject } from './commands/new.ts';
 import { nvme } from './commands/nvme.ts';
 import { restore } from './commands/restore.ts';
@@ -34,7 +35,7 @@ export interface CommandGroup {
 
 const listed: readonly CommandGroup[] = [
   { title: 'To begin with', commands: [demo, newProject] },
-  { title: 'Devices at work', commands: [serve, run, exec, linux, nvme, migrate, trace, events] },
+  { title: 'Devices at work', commands: [serve, run, exec, linux, nvme, net, migrate, trace, events] },
   { title: 'This computer', commands: [ls, doctor, bind, restore, grant, lend] },
   { title: 'Machines', commands: [show, explain, admin] },
   { title: 'Config spaces', commands: [config, explainWrite] },

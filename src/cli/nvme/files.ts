@@ -42,11 +42,14 @@ export async function openSink(path: string): Promise<OpenedSink> {
   return new StreamSink('standard output', process.stdout);
 }
 
-/** @throws VfioError EINVAL when `path` is `-`, and that is a terminal */
-export function refuseTerminal(path: string): void {
+/**
+ * @param data that would be written
+ * @throws VfioError EINVAL when `path` is `-`, and that is a terminal
+ */
+export function refuseTerminal(path: string, data = 'blocks of a disk'): void {
   if (path !== '-' || process.stdout.isTTY !== true) return;
-  throw new VfioError('EINVAL', 'standard output is a terminal, which blocks of a disk would upset', {
-    fix: 'Give --output FILE, or redirect: … > disk.img',
+  throw new VfioError('EINVAL', `standard output is a terminal, which ${data} would upset`, {
+    fix: 'Give --output FILE, or redirect: … > FILE',
   });
 }
 
