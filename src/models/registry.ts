@@ -39,7 +39,7 @@ export const models = {
   /** A disk in memory, sparse: it is gone with the process. */
   nvme: (options = {}) => nvmeOver(inMemory, options),
   /** Intel's gigabit Ethernet card. A wire is for `api` to open: without one it has no link. */
-  '82576': (options = {}) => intel82576(read<EthernetModelOptions>('82576', options, { mac: string })),
+  '82576': (options = {}) => intel82576(read<EthernetModelOptions>('82576', options, { mac: string, vfs: vfCount })),
   /** Entropy of the computer, by virtio; without options. */
   'virtio-rng': (options = {}) => {
     read<object>('virtio-rng', options, {});
@@ -51,6 +51,8 @@ export const models = {
 export interface EthernetModelOptions {
   /** The address in its EEPROM. Default: a random one. */
   readonly mac?: string;
+  /** How many virtual functions it can have, up to 8. Default: 8. */
+  readonly vfs?: number;
 }
 
 /** Options for the place of a disk's blocks. */

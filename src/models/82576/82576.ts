@@ -19,10 +19,12 @@ import type { Wire } from '../../abi/wire.ts';
 import { VfioError } from '../../base/errno.ts';
 import { msi, msix, pcie, pm } from '../../pci/capabilities.ts';
 import { classCodes } from '../../pci/class-codes.ts';
-import type { DeviceModel, PciDeclaration } from '../../pci/declaration.ts';
+import type { DeviceModel, PciDeclaration, VirtualFunctionModel } from '../../pci/declaration.ts';
 import { aer, ari } from '../../pci/extended-capabilities.ts';
 import { newEeprom } from './eeprom/contents.ts';
+import { POOLS } from './parts.ts';
 import { Bar, PhysicalFunction } from './physical-function.ts';
+import { VirtualFunction } from './virtual-function.ts';
 
 /** A port: its address, its wire, and its virtual functions. */
 export interface Intel82576Options {
@@ -30,8 +32,13 @@ export interface Intel82576Options {
   readonly wire?: Wire;
   /** The address in the EEPROM: `52:54:00:12:34:56`. Default: a random local one. */
   readonly mac?: string;
+  /** How many virtual functions it can have, up to 8; 0: it has no SR-IOV. Default: 8. */
+  readonly vfs?: number;
 }
 
+/** Routing ids of VFs, from that of the PF (9.6.4.7). */
+const VF_OFFSET = 0x80;
+const VF_STRIDE = 2;
 const FLASH_BYTES = 0x2_0000;
 const IO_BYTES = 32;
 const MSIX_BYTES = 0x4000;
@@ -42,11 +49,27 @@ const PF_MESSAGES = 10;
 /** @throws VfioError EINVAL for an address or a number of virtual functions that cannot be */
 export function intel82576(options: Intel82576Options = {}): DeviceModel {
   const eeprom = newEeprom(options.mac === undefined ? randomMac() : parseMac(options.mac));
+  const totalVfs = checkVfs(options.vfs ?? POOLS);
   return {
     declaration: physicalDeclaration,
     create: (host: DeviceHost) => new PhysicalFunction(host, { wire: options.wire, eeprom }),
+    ...(totalVfs === 0 ? {} : { sriov: { totalVfs, firstOffset: VF_OFFSET, stride: VF_STRIDE, vf: virtualFunctions } }),
   };
 }
+
+const virtualFunctions: VirtualFunctionModel = {
+  get declaration() {
+    return virtualDeclaration;
+  },
+  create(host, index, physical) {
+    if (!(physical instanceof PhysicalFunction)) {
+      throw new VfioError('ENODEV', `VF ${index} of an 82576 has no card: its PF is none`, {
+        fix: 'Enable virtual functions of a PF that is an 82576 itself.',
+      });
+    }
+    return new VirtualFunction(host, physical.card, index);
+  },
+};
 
 const physicalDeclaration: PciDeclaration = {
   name: '82576',
@@ -91,6 +114,11 @@ export const virtualDeclaration: PciDeclaration = {
   ],
   extendedCapabilities: [aer({ at: 0x100 }), ari({ at: 0x150 })],
 };
+
+function checkVfs(vfs: number): number {
+  if (Number.isInteger(vfs) && vfs >= 0 && vfs <= POOLS) return vfs;
+  throw new VfioError('EINVAL', `vfs of 82576 is ${vfs}`, { fix: `Give a number from 0 to ${POOLS}.` });
+}
 
 /** @throws VfioError EINVAL for what is no address of one station */
 function parseMac(text: string): Uint8Array {

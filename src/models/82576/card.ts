@@ -12,6 +12,8 @@ import { declareGeneral } from './general/general-registers.ts';
 import { plainRegisters } from './general/plain-registers.ts';
 import { Timers } from './general/timers.ts';
 import { Interrupts } from './interrupts/interrupts.ts';
+import { FunctionControl } from './mailbox/function-control.ts';
+import { Mailbox } from './mailbox/mailbox.ts';
 import { type CardPart, type CardPort, type FunctionSide, PF, POOLS, type ResetKind } from './parts.ts';
 import { Link } from './phy/link.ts';
 import { Phy } from './phy/phy.ts';
@@ -20,6 +22,7 @@ import { WakeUp } from './power/wake-up.ts';
 import { RegisterSpace } from './register-space.ts';
 import { Rings } from './rings/rings.ts';
 import { Statistics } from './statistics/statistics.ts';
+import { TransmitSwitch } from './switch/transmit-switch.ts';
 import { SystemTime } from './time/system-time.ts';
 
 export interface CardOptions {
@@ -40,7 +43,9 @@ export class Card implements CardPort {
   readonly timers: Timers;
   readonly wake: WakeUp;
   readonly filter: ReceiveFilter;
+  readonly switch: TransmitSwitch;
   readonly rings: Rings;
+  readonly mailbox: Mailbox;
   readonly #physical: FunctionSide;
   readonly #virtual: (FunctionSide | null)[] = new Array(POOLS).fill(null);
   #virtualFunctions = 0;
@@ -67,6 +72,7 @@ export class Card implements CardPort {
         this.#master();
       },
       reloadEeprom: () => this.eeprom.reload(),
+      pfResetDone: () => this.mailbox.pfResetDone(),
     });
     registers.declare(plainRegisters);
     const { port, statistics, interrupts } = this;
@@ -77,21 +83,24 @@ export class Card implements CardPort {
       receiveControlChanged: () => this.rings.wake(),
       control: { take: (bytes, offset, length) => this.rings.takesControl(bytes, offset, length) },
     });
+    this.switch = new TransmitSwitch(registers, { filter: this.filter, mac: port, statistics, interrupts });
     this.rings = new Rings({
       card: this,
       registers,
-      port: {
-        get ready() {
-          return port.ready;
-        },
-        transmit: (_, bytes, offset, length) => port.send(bytes, offset, length),
-      },
+      port: this.switch,
       interrupts,
       statistics,
       sendControl: (bytes, offset, length) => port.send(bytes, offset, length),
       stamp: () => this.time.transmitted(),
     });
-    this.#parts = [this.filter, this.rings];
+    this.mailbox = new Mailbox(registers, interrupts);
+    const control = new FunctionControl(registers, {
+      card: this,
+      interrupts,
+      enablesChanged: () => this.rings.wake(),
+      resetFunction: (vf) => this.reset({ kind: 'vf', vf }),
+    });
+    this.#parts = [this.filter, this.rings, this.mailbox, control];
     this.phy.connect(this.link);
     this.link.onChange = () => this.wake.linkChanged();
     this.port.connect(this.link, { arrive: (bytes, offset, length) => this.filter.receive(bytes, offset, length) }, () =>
@@ -121,10 +130,12 @@ export class Card implements CardPort {
   /** VF `index` is there from now on. Dispose: it is gone. */
   attach(index: number, host: DeviceHost): Disposable {
     const side: FunctionSide = { index, host };
+    // Queues that the PF has used are quiet before they reach the memory of the VF.
+    this.#resetParts({ kind: 'vf', vf: index });
     this.#virtual[index] = side;
     this.#virtualFunctions++;
     this.rings.functionsChanged();
-    this.#resetParts({ kind: 'vf', vf: index });
+    this.interrupts.remap();
     return {
       [Symbol.dispose]: () => {
         if (this.#virtual[index] !== side) return;

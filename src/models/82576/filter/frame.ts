@@ -1,6 +1,6 @@
 /**
- * A received frame, taken apart: addresses, tag, headers of the network and the transport (7.1.3, 7.1.11). One
- * object is filled again for each frame, and nothing is allocated.
+ * A received frame, taken apart: addresses, tag, headers of the network and the transport (7.1.3,
+ * 7.1.11). One object is filled again for each frame, and nothing is allocated.
  *
  * Numbers of 32 bits are signed, which keeps them small integers of the JavaScript engine.
  */

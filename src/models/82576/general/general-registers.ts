@@ -9,11 +9,13 @@ export interface GeneralPort {
   phyReset(): void;
   linkControl(): void;
   reloadEeprom(): void;
+  /** The driver of the PF is ready for virtual functions. */
+  pfResetDone(): void;
 }
 
 /** CTRL: bits that exist. RST and PHY_RST clear themselves. */
 const CTRL_WRITABLE = 0x5bff_1bcd;
-const CTRL_EXT_WRITABLE = 0x1fff_ffff & ~CtrlExt.EE_RST;
+const CTRL_EXT_WRITABLE = 0x1fff_ffff & ~CtrlExt.EE_RST & ~CtrlExt.PFRSTD;
 /** LED 0 shows link, 1 activity, 2 and 3 the speed (7.5, 8.2.8). */
 const LEDCTL_RESET = 0x0706_8302;
 /** STATUS: the clocks of DMA may be gated. */
@@ -57,6 +59,10 @@ export function declareGeneral(registers: RegisterSpace, card: CardPort, port: G
       writable: CTRL_EXT_WRITABLE,
       write(_, __, written) {
         if ((written & CtrlExt.EE_RST) !== 0) port.reloadEeprom();
+        if ((written & CtrlExt.PFRSTD) !== 0) {
+          words[Reg.STATUS >>> 2]! |= Status.PF_RST_DONE;
+          port.pfResetDone();
+        }
       },
     },
     { name: 'SERDESCTL', offset: Reg.SERDESCTL, section: '8.2.5', reset: 0x8000_0000, writable: 0x7fff_ffff },

@@ -1,0 +1,65 @@
+/**
+ * The PF's hand on virtual functions (8.14): VFRE and VFTE say which pools receive and transmit,
+ * VFLRE says which functions were reset.
+ */
+import { Ctrl, Icr, Reg } from '../../../abi/82576.ts';
+import { type CardPart, type CardPort, type InterruptPort, POOLS, type ResetKind } from '../parts.ts';
+import type { RegisterSpace } from '../register-space.ts';
+
+/** Registers of a VF in the PF's space are this far apart (8.26). */
+const VF_STRIDE = 0x100;
+const ALL = (1 << POOLS) - 1;
+
+export interface FunctionControlPorts {
+  readonly card: CardPort;
+  readonly interrupts: InterruptPort;
+  /** VFRE or VFTE was written: queues of pools go on, or stop. */
+  enablesChanged(): void;
+  /** VF `vf` resets itself by VTCTRL.RST. */
+  resetFunction(vf: number): void;
+}
+
+export class FunctionControl implements CardPart {
+  readonly #words: Uint32Array;
+  readonly #ports: FunctionControlPorts;
+
+  constructor(registers: RegisterSpace, ports: FunctionControlPorts) {
+    this.#words = registers.words;
+    this.#ports = ports;
+    const enables = { reset: ALL, writable: ALL, write: () => ports.enablesChanged() };
+    registers.declare([
+      { name: 'VFLRE', offset: Reg.VFLRE, section: '8.14.7', writable: 0, writeOneClears: ALL },
+      { ...enables, name: 'VFRE', offset: Reg.VFRE, section: '8.14.8' },
+      { ...enables, name: 'VFTE', offset: Reg.VFTE, section: '8.14.8' },
+      {
+        name: 'PVTCTRL',
+        offset: Reg.PVTCTRL,
+        count: POOLS,
+        stride: VF_STRIDE,
+        section: '8.26.2.1',
+        writable: 0,
+        write: (vf, _, written) => {
+          if ((written & Ctrl.RST) !== 0) ports.resetFunction(vf);
+        },
+      },
+    ]);
+  }
+
+  /**
+   * The PF hears of a VF's reset, and lets the function in again when it has asked (4.6.11.2.3). A
+   * reset of the PF, too, leaves functions outside: the PF has no filters for them yet.
+   */
+  reset(reset: ResetKind): void {
+    const { card } = this.#ports;
+    let outside = 0;
+    for (let vf = 0; vf < POOLS; vf++) {
+      if (reset.kind === 'vf' ? vf === reset.vf : card.functionAt(vf) !== null) outside |= 1 << vf;
+    }
+    this.#words[Reg.VFRE >>> 2]! &= ~outside;
+    this.#words[Reg.VFTE >>> 2]! &= ~outside;
+    if (reset.kind !== 'vf') return;
+    this.#words[Reg.VFLRE >>> 2]! |= outside;
+    this.#ports.enablesChanged();
+    this.#ports.interrupts.cause(Icr.VMMB);
+  }
+}
