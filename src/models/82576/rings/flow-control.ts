@@ -101,14 +101,16 @@ export class FlowControl implements CardPart {
     if (length < 18 || bytes[offset + 13] !== (type & 0xff) || bytes[offset + 12] !== type >>> 8) return false;
     if (!this.#isAt(bytes, offset, Reg.FCAL) && !this.#isAt(bytes, offset, Reg.RAL)) return false;
     const rctl = words[Reg.RCTL >>> 2]!;
+    // Without RFCE they are frames like others: a driver may leave FCAL and FCT at 0 then.
+    const recognized = (words[Reg.CTRL >>> 2]! & Ctrl.RFCE) !== 0;
     if (((bytes[offset + 14]! << 8) | bytes[offset + 15]!) !== OPCODE_PAUSE) {
-      this.#parts.statistics.count(Stat.FCRUC);
-      return (rctl & Rctl.PMCF) === 0;
+      if (recognized) this.#parts.statistics.count(Stat.FCRUC);
+      return recognized && (rctl & Rctl.PMCF) === 0;
     }
     const time = (bytes[offset + 16]! << 8) | bytes[offset + 17]!;
     this.#parts.statistics.count(time === 0 ? Stat.XONRXC : Stat.XOFFRXC);
-    if ((words[Reg.CTRL >>> 2]! & Ctrl.RFCE) !== 0) this.#pause(time);
-    return (rctl & Rctl.DPF) !== 0;
+    if (recognized) this.#pause(time);
+    return recognized && (rctl & Rctl.DPF) !== 0;
   }
 
   reset(reset: ResetKind): void {

@@ -280,6 +280,16 @@ describe('8.5: flow control', () => {
     expect([Stat.XOFFRXC, Stat.XONRXC].map((one) => rig.counted(one))).toEqual([2, 1]);
   });
 
+  test('8.2.1: without CTRL.RFCE no frame is a control frame: not one of zeroes, as FCAL and FCT are', () => {
+    const rig = full();
+    rig.write(Reg.CTRL, 0);
+    for (const register of [Reg.FCAL, Reg.FCAH, Reg.FCT]) rig.write(register, 0);
+    expect(rig.rings.takesControl(new Uint8Array(64), 0, 64)).toBe(false);
+    expect(rig.counted(Stat.FCRUC)).toBe(0);
+    rig.write(Reg.CTRL, Ctrl.RFCE);
+    expect(rig.rings.takesControl(new Uint8Array(64), 0, 64)).toBe(true);
+  });
+
   test('8.2.1: without CTRL.RFCE a pause is counted, and holds nothing', () => {
     const rig = full();
     rig.write(Reg.CTRL, 0);
