@@ -69,7 +69,8 @@ export class Media {
     const pauses = Ana.PAUSE | Ana.ASM_DIR;
     const wanted = (advertised & ~pauses) | (flowControl === 'auto' ? advertised & pauses : PAUSES[flowControl]);
     const off = Pctrl.POWER_DOWN | Pctrl.ISOLATE | Pctrl.LOOPBACK;
-    const good = (control & off) === 0 && (control & Pctrl.AN_ENABLE) !== 0 && wanted === advertised && (gigabit & Gcon.FULL) !== 0;
+    const complete = ((await this.readPhy(Phy.PSTATUS)) & Pstatus.AN_COMPLETE) !== 0;
+    const good = complete && (control & off) === 0 && (control & Pctrl.AN_ENABLE) !== 0 && wanted === advertised && (gigabit & Gcon.FULL) !== 0;
     if (good) return;
     await this.writePhy(Phy.ANA, wanted);
     await this.writePhy(Phy.GCON, gigabit | Gcon.FULL);

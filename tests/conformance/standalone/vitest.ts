@@ -26,6 +26,7 @@ const cases: Case[] = [];
 const before: Work[] = [];
 const after: Work[] = [];
 const titles: string[] = [];
+const finished: Work[] = [];
 
 /** Declares the cases that `work` declares, under a title of their own. */
 export function describe(title: string, work: () => void): void {
@@ -48,9 +49,20 @@ it.each =
   (title: string, work: (...values: readonly unknown[]) => unknown): void => {
     for (const row of rows) {
       const values: readonly unknown[] = Array.isArray(row) ? row : [row];
-      it(format(title, ...values), () => work(...values));
+      it(titleOf(title, row, values), () => work(...values));
     }
   };
+
+/** Words $NAME stand for members of the row, and %s and its like for the row. */
+function titleOf(title: string, row: unknown, values: readonly unknown[]): string {
+  if (typeof row !== 'object' || row === null || Array.isArray(row)) return format(title, ...values);
+  return title.replace(/\$(\w+)/g, (_, name: string) => String((row as Record<string, unknown>)[name]));
+}
+
+/** Runs after the case that is under way, whatever its outcome; the newest first. */
+export function onTestFinished(work: Work): void {
+  finished.push(work);
+}
 
 export function beforeAll(work: Work): void {
   before.push(work);
@@ -110,6 +122,7 @@ async function run({ title, work }: Case): Promise<CaseResult> {
     return { title, outcome: 'failed', why: reasonOf(error) };
   } finally {
     clearTimeout(timer);
+    for (const each of finished.splice(0).reverse()) await each();
   }
 }
 
