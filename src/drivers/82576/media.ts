@@ -70,7 +70,8 @@ export class Media {
     const wanted = (advertised & ~pauses) | (flowControl === 'auto' ? advertised & pauses : PAUSES[flowControl]);
     const off = Pctrl.POWER_DOWN | Pctrl.ISOLATE | Pctrl.LOOPBACK;
     const complete = ((await this.readPhy(Phy.PSTATUS)) & Pstatus.AN_COMPLETE) !== 0;
-    const good = complete && (control & off) === 0 && (control & Pctrl.AN_ENABLE) !== 0 && wanted === advertised && (gigabit & Gcon.FULL) !== 0;
+    const good =
+      complete && (control & off) === 0 && (control & Pctrl.AN_ENABLE) !== 0 && wanted === advertised && (gigabit & Gcon.FULL) !== 0;
     if (good) return;
     await this.writePhy(Phy.ANA, wanted);
     await this.writePhy(Phy.GCON, gigabit | Gcon.FULL);
@@ -92,6 +93,14 @@ export class Media {
     }
     using _owned = await this.#own();
     await this.writePhy(Phy.PCTRL, Pctrl.LOOPBACK | Pctrl.DUPLEX | Pctrl.SPEED_1000);
+  }
+
+  /** Powers the PHY up or down; an up PHY negotiates (8.25.1). */
+  async power(on: boolean): Promise<void> {
+    using _owned = await this.#own();
+    const control = await this.readPhy(Phy.PCTRL);
+    const restart = Pctrl.AN_ENABLE | Pctrl.RESTART_AN;
+    await this.writePhy(Phy.PCTRL, on ? (control & ~Pctrl.POWER_DOWN) | restart : control | Pctrl.POWER_DOWN);
   }
 
   /** CTRL.RFCE and TFCE, as both ends have agreed (3.5.2.1.2; IEEE 802.3, table 28B-3). */

@@ -198,6 +198,12 @@ export class PhysicalPort extends Port {
     this.lookAtLink();
   }
 
+  /** Turn the link off, or on again: the partner sees it. A reset turns it on. @throws VfioError EIO */
+  async setLink(on: boolean): Promise<void> {
+    await this.ready();
+    await this.#media.power(on);
+  }
+
   protected async initialise(): Promise<void> {
     const { registers } = this;
     await this.#resetCard();
