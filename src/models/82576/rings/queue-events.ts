@@ -2,7 +2,7 @@
  * Packets as events, for readers of them: one command for each packet that a queue has sent or
  * received, with the queue's doorbell as its cause.
  */
-import type { EventShape } from '../../../abi/event.ts';
+import type { EventPort, EventShape } from '../../../abi/event.ts';
 import { type CardPort, PF, QUEUES } from '../parts.ts';
 
 const OK = 'ok';
@@ -13,6 +13,8 @@ function shape(name: string, queue: string): EventShape {
 
 export class QueueEvents {
   readonly #card: CardPort;
+  /** Of the physical function: readers come to all of a card's functions, or to none. */
+  #port: EventPort | null = null;
   readonly #sent = Array.from({ length: QUEUES }, (_, q) => shape('Transmit', `tx ${q}`));
   readonly #segmented = Array.from({ length: QUEUES }, (_, q) => shape('Transmit segmented', `tx ${q}`));
   readonly #received = Array.from({ length: QUEUES }, (_, q) => shape('Receive', `rx ${q}`));
@@ -26,7 +28,8 @@ export class QueueEvents {
 
   /** Whether there is a reader: only then the other methods are called. */
   get on(): boolean {
-    return this.#card.functionAt(PF)?.host.events.on ?? false;
+    this.#port ??= this.#card.functionAt(PF)?.host.events ?? null;
+    return this.#port?.on === true;
   }
 
   rung(queue: number): void {

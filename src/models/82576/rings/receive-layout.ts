@@ -26,25 +26,33 @@ export class ReceiveLayout {
   /** Descriptors that the frame needs. */
   descriptors = 1;
   #type = 0;
+  #srrctl = -1;
+  #rctl = -1;
   /** SPH and HDR_LEN of the first descriptor's write-back, and HBO of the last's. */
   #info = 0;
   #overflow = 0;
 
-  /** The sizes of a queue now. */
-  configure(srrctl: number, words: Uint32Array): void {
+  /** The sizes of a queue, when they have changed. */
+  #configure(srrctl: number, rctl: number): void {
+    this.#srrctl = srrctl;
+    this.#rctl = rctl;
     this.#type = srrctl & Srrctl.DESCTYPE;
     this.legacy = this.#type === Srrctl.LEGACY;
     const kilobytes = srrctl & Srrctl.BSIZEPACKET;
-    this.packetBytes = kilobytes > 0 ? kilobytes * 1024 : BUFFER_BYTES[(words[Reg.RCTL >>> 2]! >>> BSIZE_SHIFT) & 3]!;
+    this.packetBytes = kilobytes > 0 ? kilobytes * 1024 : BUFFER_BYTES[(rctl >>> BSIZE_SHIFT) & 3]!;
     this.headerBytes = ((srrctl & Srrctl.BSIZEHEADER) >>> Srrctl.BSIZEHEADER_SHIFT) * 64;
   }
 
   /** A frame that becomes `total` bytes in memory, with headers of `header` bytes (0: unknown). */
-  lay(total: number, header: number): void {
+  lay(srrctl: number, words: Uint32Array, total: number, header: number): void {
+    const rctl = words[Reg.RCTL >>> 2]!;
+    if (srrctl !== this.#srrctl || rctl !== this.#rctl) this.#configure(srrctl, rctl);
     this.head = 0;
     this.start = 0;
     this.#info = 0;
     this.#overflow = 0;
+    this.descriptors = 1;
+    if (this.#type <= Srrctl.ADV_ONE_BUFFER && total <= this.packetBytes) return;
     const room = this.headerBytes;
     switch (this.#type) {
       case Srrctl.ADV_SPLIT:

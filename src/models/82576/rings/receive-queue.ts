@@ -7,11 +7,10 @@ import { ofQueue, Reg, Srrctl, Xdctl } from '../../../abi/82576.ts';
 import { type DeviceHost, Dma, DmaPlace, type Iova } from '../../../abi/device-host.ts';
 import { Access } from '../../../abi/memory.ts';
 import type { ReceivedFrame } from '../parts.ts';
+import { ByteCopy } from './byte-copy.ts';
 import { AHEAD_MAX, DescriptorRing, iovaOf, WORDS } from './descriptor-ring.ts';
 import { ReceiveLayout } from './receive-layout.ts';
 
-/** Bytes that a loop copies faster than a view. */
-const SHORT = 96;
 const ADDRESS_HIGH_MAX = 2 ** 21;
 const TWO32 = 2 ** 32;
 const NO_BYTES = new Uint8Array(0);
@@ -35,6 +34,8 @@ export class ReceiveQueue {
   readonly ring = new DescriptorRing();
   /** A frame is under way to remote memory. */
   busy = false;
+  /** Free descriptors before the last frame. */
+  hadFree = 0;
   /** It counts: messages of another one come to nothing. */
   life = 0;
   readonly #words: Uint32Array;
@@ -45,6 +46,7 @@ export class ReceiveQueue {
   readonly #rqdpc: number;
   readonly #layout = new ReceiveLayout();
   readonly #place = new DmaPlace();
+  readonly #copy = new ByteCopy();
   /** A frame as it lies in memory; made for the first that needs it. */
   #scratch = NO_BYTES;
   #host: DeviceHost | null = null;
@@ -74,6 +76,7 @@ export class ReceiveQueue {
     this.life++;
     this.busy = false;
     this.ring.drop();
+    this.#copy.forget();
   }
 
   restart(): void {
@@ -117,13 +120,13 @@ export class ReceiveQueue {
 
   deliver(frame: ReceivedFrame): Delivery {
     const { free } = this;
+    this.hadFree = free;
     if (this.#faulted) return Delivery.NEVER;
     if (free === 0) return Delivery.NO_DESCRIPTORS;
     const words = this.#words;
     const total = frame.length - (frame.vlan < 0 ? 0 : TAG);
     const layout = this.#layout;
-    layout.configure(words[this.#srrctl]!, words);
-    layout.lay(total, frame.headerLength);
+    layout.lay(words[this.#srrctl]!, words, total, frame.headerLength);
     if (layout.descriptors > free) return layout.descriptors >= this.ring.size ? Delivery.NEVER : Delivery.NO_DESCRIPTORS;
     const ring = this.ring.words();
     if (ring === null) return this.#deliverSlowly(frame, total, null);
@@ -137,7 +140,7 @@ export class ReceiveQueue {
     if (!isAddress || !this.#host!.dma.locate(high * TWO32 + low, total, Access.WRITE, place)) {
       return this.#deliverSlowly(frame, total, ring);
     }
-    store(frame, place.bytes, place.offset);
+    this.#store(frame, place.bytes, place.offset);
     place.bytes = NO_BYTES;
     layout.writeBack(ring, at, frame, total, true, true);
     words[this.#rdh] = head + 1 === this.ring.size ? 0 : head + 1;
@@ -205,11 +208,19 @@ export class ReceiveQueue {
     return Delivery.NEVER;
   }
 
+  /** Copies the frame without its stripped tag. */
+  #store(frame: ReceivedFrame, into: Uint8Array, at: number): void {
+    const { bytes, offset, length, vlanOffset } = frame;
+    const copy = this.#copy;
+    if (frame.vlan < 0) copy.copy(bytes, offset, length, into, at);
+    else copy.copy(bytes, offset + vlanOffset + TAG, length - vlanOffset - TAG, into, copy.copy(bytes, offset, vlanOffset, into, at));
+  }
+
   /** The frame as it lies in memory: without the stripped tag. */
   #inMemory(frame: ReceivedFrame, total: number): Uint8Array {
     if (this.#scratch.length < total) this.#scratch = new Uint8Array(Math.max(total, 16_384));
     const bytes = this.#scratch;
-    store(frame, bytes, 0);
+    this.#store(frame, bytes, 0);
     return bytes;
   }
 
@@ -242,8 +253,7 @@ export class ReceiveQueue {
     let delivered = 0;
     for (const frame of frames) {
       const total = frame.length - (frame.vlan < 0 ? 0 : TAG);
-      layout.configure(words[this.#srrctl]!, words);
-      layout.lay(total, frame.headerLength);
+      layout.lay(words[this.#srrctl]!, words, total, frame.headerLength);
       if (layout.descriptors > count - used) break;
       const bytes = this.#inMemory(frame, total).slice(0, total);
       let from = layout.start;
@@ -270,18 +280,4 @@ export class ReceiveQueue {
 /** Bit 0 of the header's address is the descriptor's DD. */
 function headerLow(low: number): number {
   return (low & ~1) >>> 0;
-}
-
-/** Copies the frame without its stripped tag. @returns the index behind it */
-function store(frame: ReceivedFrame, into: Uint8Array, at: number): number {
-  const { bytes, offset, length, vlanOffset } = frame;
-  if (frame.vlan < 0) return copy(bytes, offset, length, into, at);
-  const behindTag = copy(bytes, offset, vlanOffset, into, at);
-  return copy(bytes, offset + vlanOffset + 4, length - vlanOffset - 4, into, behindTag);
-}
-
-function copy(from: Uint8Array, offset: number, length: number, into: Uint8Array, at: number): number {
-  if (length <= SHORT) for (let i = 0; i < length; i++) into[at + i] = from[offset + i]!;
-  else into.set(from.subarray(offset, offset + length), at);
-  return at + length;
 }

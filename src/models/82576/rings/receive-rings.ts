@@ -105,9 +105,8 @@ export class ReceiveRings implements CardPart, ReceivePort {
   }
 
   #deliver(queue: ReceiveQueue, frame: ReceivedFrame): Delivery {
-    const { free } = queue;
     const delivery = queue.deliver(frame);
-    if (delivery === Delivery.TAKEN) this.#delivered(queue, free, frame.length);
+    if (delivery === Delivery.TAKEN) this.#delivered(queue, queue.hadFree, frame.length);
     return delivery;
   }
 

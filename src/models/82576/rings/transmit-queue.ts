@@ -15,14 +15,13 @@ import { Stat } from '../../../abi/82576-statistics.ts';
 import { type DeviceHost, Dma, DmaPlace, type Iova } from '../../../abi/device-host.ts';
 import { Access } from '../../../abi/memory.ts';
 import { frameCheckSequence } from '../filter/crc.ts';
+import { ByteCopy } from './byte-copy.ts';
 import { AHEAD_MAX, behind, DescriptorRing, iovaOf, WORDS } from './descriptor-ring.ts';
 import { insertIpChecksum, insertL4Checksum, insertLegacyChecksum, ipLength, macLength } from './offload.ts';
 import type { QueueEvents } from './queue-events.ts';
 import { Segmentation } from './segmentation.ts';
 import { FRAME_MAX, FRAME_MIN, PACKET_AT, PACKET_MAX, PADDED } from './transmit-limits.ts';
 
-/** Bytes that a loop copies faster than a view. */
-const SHORT = 96;
 /** Write-backs to remote memory that are under way at once. */
 const WRITES_MAX = 32;
 /** Of the queue's own buffer, until a packet needs more. */
@@ -92,6 +91,7 @@ export class TransmitQueue {
   readonly #tdt: number;
   readonly #tdwbal: number;
   readonly #place = new DmaPlace();
+  readonly #copy = new ByteCopy();
   readonly #contexts = new Uint32Array(2 * WORDS);
   readonly #headWord = new Uint8Array(4);
   #host: DeviceHost | null = null;
@@ -142,6 +142,7 @@ export class TransmitQueue {
     this.#life++;
     this.#waiting = false;
     this.ring.drop();
+    this.#copy.forget();
   }
 
   /** The queue is enabled anew, or reset: no packet is under way. */
@@ -258,7 +259,7 @@ export class TransmitQueue {
       }
       if (this.#length < 0) this.#begin(command, options);
       const gathered = this.#gather(low, high, command & TxCommand.LENGTH);
-      if (gathered === Dma.DONE) reported = this.#gathered(command, options) || reported;
+      if (gathered === Dma.DONE) reported = this.#gathered(command, options, true) || reported;
       else if (gathered === Dma.FAULT) {
         stop = this.#fault();
         break;
@@ -312,8 +313,7 @@ export class TransmitQueue {
     if (high < ADDRESS_HIGH_MAX && dma.locate(high * TWO32 + low, length, Access.READ, place)) {
       const from = place.bytes;
       const start = place.offset;
-      if (length <= SHORT) for (let i = 0; i < length; i++) bytes[at + i] = from[start + i]!;
-      else bytes.set(from.subarray(start, start + length), at);
+      this.#copy.copy(from, start, length, bytes, at);
       place.bytes = NO_BYTES;
     } else {
       const done = dma.tryRead(iovaOf(low, high), bytes.subarray(at, at + length));
@@ -323,14 +323,19 @@ export class TransmitQueue {
     return Dma.DONE;
   }
 
-  /** The descriptor at the head is used. @returns a write-back is to be reported */
-  #gathered(command: number, options: number): boolean {
+  /**
+   * The descriptor at the head is used.
+   *
+   * @param open    the port takes a frame now
+   * @returns a write-back is to be reported
+   */
+  #gathered(command: number, options: number, open: boolean): boolean {
     if ((command & TxCommand.EOP) === 0) return this.#writeBack(command, options);
     this.#lastCommand = command;
     if (!this.#dropping && this.#prepare()) {
       this.#sending = true;
       // Most packets are one frame, which leaves now.
-      if (!this.#segmented && this.#port.open) {
+      if (!this.#segmented && open) {
         this.#send();
         return this.#complete();
       }
@@ -530,7 +535,7 @@ export class TransmitQueue {
     else {
       this.#bytes.set(bytes, PACKET_AT + this.#length);
       this.#length += bytes.length;
-      if (this.#gathered(command, options)) this.#port.transmitted(this.index);
+      if (this.#gathered(command, options, false)) this.#port.transmitted(this.index);
     }
     if (this.#life === life) this.#resume();
   }
