@@ -49,8 +49,10 @@ export class Card implements CardPort {
   readonly #physical: FunctionSide;
   readonly #virtual: (FunctionSide | null)[] = new Array(POOLS).fill(null);
   #virtualFunctions = 0;
-  readonly #parts: CardPart[];
-  #masterOff = false;
+  /** Rooms with state beside their registers, in the order of a saved card. */
+  readonly parts: readonly CardPart[];
+  #dmaOff = false;
+  #held = false;
 
   constructor(host: DeviceHost, { wire, eeprom }: CardOptions) {
     const { registers } = this;
@@ -100,7 +102,7 @@ export class Card implements CardPort {
       enablesChanged: () => this.rings.wake(),
       resetFunction: (vf) => this.reset({ kind: 'vf', vf }),
     });
-    this.#parts = [this.filter, this.rings, this.mailbox, control];
+    this.parts = [this.filter, this.rings, this.mailbox, control];
     this.phy.connect(this.link);
     this.link.onChange = () => this.wake.linkChanged();
     this.port.connect(this.link, { arrive: (bytes, offset, length) => this.filter.receive(bytes, offset, length) }, () =>
@@ -157,11 +159,38 @@ export class Card implements CardPort {
 
   /** DMA may begin in D0, while CTRL.GIO_MASTER_DISABLE is clear (8.2.1). */
   #master(): void {
-    const off = this.wake.asleep || (this.registers.words[Reg.CTRL >>> 2]! & Ctrl.GIO_MASTER_DISABLE) !== 0;
-    if (off === this.#masterOff) return;
-    this.#masterOff = off;
+    const off = this.#held || this.wake.asleep || (this.registers.words[Reg.CTRL >>> 2]! & Ctrl.GIO_MASTER_DISABLE) !== 0;
+    if (off === this.#dmaOff) return;
+    this.#dmaOff = off;
     if (off) this.rings.halt();
     else this.rings.goOn();
+  }
+
+  // ---- Migration
+
+  /** No DMA begins while it is held. */
+  holdDma(held: boolean): void {
+    this.#held = held;
+    this.#master();
+  }
+
+  /** Time stands still, and no interrupt leaves. @returns nanoseconds that the TCP timer has left */
+  pause(): number {
+    this.interrupts.pause();
+    this.link.pause();
+    return this.timers.pause();
+  }
+
+  goOn(timerNs: number): void {
+    this.timers.goOn(timerNs);
+    this.link.goOn();
+    this.interrupts.goOn();
+  }
+
+  /** Registers have changed without a write. */
+  refresh(): void {
+    this.filter.refresh();
+    this.#master();
   }
 
   // ---- Resets (4.2.1)
@@ -187,7 +216,7 @@ export class Card implements CardPort {
   }
 
   #resetParts(reset: ResetKind): void {
-    for (const part of this.#parts) part.reset(reset);
+    for (const part of this.parts) part.reset(reset);
     if (reset.kind === 'vf') this.statistics.resetOf(reset.vf);
     else {
       this.timers.stop();

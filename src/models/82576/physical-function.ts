@@ -5,6 +5,7 @@
 import { I82576_BAR_BYTES } from '../../abi/82576.ts';
 import type { DeviceHost, Model, Width } from '../../abi/device-host.ts';
 import { Card, type CardOptions } from './card.ts';
+import { PhysicalMigration } from './migration/physical-migration.ts';
 
 export const Bar = { REGISTERS: 0, FLASH: 1, IO: 2, MSIX: 3 } as const;
 /** In BAR 2: the offset of the register that IODATA reaches (8.1.2). */
@@ -14,10 +15,12 @@ const FLASH_ERASED = 0xffff_ffff;
 
 export class PhysicalFunction implements Model {
   readonly card: Card;
+  readonly migration: PhysicalMigration;
   #address = 0;
 
   constructor(host: DeviceHost, options: CardOptions) {
     this.card = new Card(host, options);
+    this.migration = new PhysicalMigration(this.card);
   }
 
   read(bar: number, offset: number, width: Width): number {

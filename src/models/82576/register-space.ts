@@ -115,6 +115,12 @@ export class RegisterSpace {
     this.rows[this.rows.indexOf(row)] = { ...row, write: both };
   }
 
+  /** Values of a saved card, by offset / 4: registers that exist take them, past all masks. */
+  load(at: Uint32Array, values: Uint32Array): void {
+    this.words.fill(0);
+    for (let i = 0; i < at.length; i++) if (this.#rowAt[at[i]!] !== 0 && at[i]! < this.words.length) this.words[at[i]!] = values[i]!;
+  }
+
   /** The one register at `offset` goes back to its value after a reset. */
   resetAt(offset: number): void {
     const at = this.#target[offset >>> 2]!;

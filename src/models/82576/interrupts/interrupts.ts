@@ -9,7 +9,7 @@ import type { DeviceHost } from '../../../abi/device-host.ts';
 import { type CardPort, type InterruptPort, PF, POOLS, QUEUES, type ResetKind, type StatisticsPort } from '../parts.ts';
 import type { RegisterSpace } from '../register-space.ts';
 import { type InterruptControl, interruptRows } from './interrupt-rows.ts';
-import { Moderation, VECTORS } from './moderation.ts';
+import { Moderation } from './moderation.ts';
 
 /** Vectors of one virtual function. VF 0 has 22 to 24, VF 7 has 1 to 3. */
 const VF_VECTORS = 3;
@@ -357,18 +357,29 @@ export class Interrupts implements InterruptPort, InterruptControl {
     if (!this.#paused) return;
     this.#paused = false;
     this.moderation.goOn();
+    // The card may have moved here, to another pin.
+    if (this.#level) this.#host.irq.raise();
     this.remap();
   }
 
   /** Causes that were signalled before, for the target of a migration. */
   save(): unknown {
-    return { seen: this.#seen, seenCauses: this.#seenCauses, level: this.#level, left: [...this.moderation.left] };
+    return {
+      level: this.#level,
+      seen: this.#seen >>> 0,
+      seenCauses: this.#seenCauses >>> 0,
+      waiting: this.moderation.waiting,
+      left: this.moderation.left.slice(),
+    };
   }
 
-  load(seen: number, seenCauses: number, left: readonly number[]): void {
+  /** Only while paused. */
+  load(level: boolean, seen: number, seenCauses: number, waiting: number, left: Float64Array): void {
+    this.#level = level;
     this.#seen = seen;
     this.#seenCauses = seenCauses;
-    for (let vector = 0; vector < VECTORS; vector++) this.moderation.left[vector] = left[vector] ?? 0;
+    this.moderation.waiting = waiting;
+    this.moderation.left.set(left);
   }
 }
 

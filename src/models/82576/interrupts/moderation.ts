@@ -17,6 +17,8 @@ export class Moderation {
   readonly #openNs = new Float64Array(VECTORS);
   readonly #timers: (Disposable | null)[] = new Array(VECTORS).fill(null);
   #paused = false;
+  /** Vectors whose message waits. */
+  waiting = 0;
 
   /** @param due a message that had to wait may go out now, if its cause is still there */
   constructor(registers: RegisterSpace, clock: Clock, due: (vector: number) => void) {
@@ -27,7 +29,7 @@ export class Moderation {
 
   /** Whether vector `vector` may send now. False: `due` is called when it may. */
   open(vector: number): boolean {
-    if (this.#timers[vector] !== null) return false;
+    if (((this.waiting >>> vector) & 1) !== 0) return false;
     const interval = (this.#words[(Reg.EITR >>> 2) + vector]! & Eitr.INTERVAL) >>> Eitr.INTERVAL_SHIFT;
     const until = this.#openNs[vector]!;
     if (interval === 0 && until === 0) return true;
@@ -41,17 +43,19 @@ export class Moderation {
   }
 
   #arm(vector: number, leftNs: number): void {
+    this.waiting |= 1 << vector;
     if (this.#paused) return;
     this.#timers[vector] = this.#clock.after(leftNs / 1e6, () => {
       this.#timers[vector] = null;
       this.#openNs[vector] = 0;
+      this.waiting &= ~(1 << vector);
       this.#due(vector);
     });
   }
 
   /** EITR was written: without CNT_INGR the counter begins anew at 0 (8.8.12). */
   restart(vector: number): void {
-    const waits = this.#timers[vector] != null;
+    const waits = ((this.waiting >>> vector) & 1) !== 0;
     this.#stop(vector);
     if (waits) this.#due(vector);
   }
@@ -65,6 +69,7 @@ export class Moderation {
     this.#timers[vector]?.[Symbol.dispose]();
     this.#timers[vector] = null;
     this.#openNs[vector] = 0;
+    this.waiting &= ~(1 << vector);
   }
 
   /** Time stands still for a migration. */
@@ -81,7 +86,11 @@ export class Moderation {
   goOn(): void {
     this.#paused = false;
     const now = this.#clock.nowNs();
-    for (let vector = 0; vector < VECTORS; vector++) if (this.#openNs[vector]! > 0) this.#openNs[vector]! += now;
+    for (let vector = 0; vector < VECTORS; vector++) {
+      const left = this.#openNs[vector]!;
+      if (left > 0) this.#openNs[vector] = now + left;
+      if (((this.waiting >>> vector) & 1) !== 0) this.#arm(vector, left);
+    }
   }
 
   /** While it is paused: nanoseconds until each vector may send. */
