@@ -2,7 +2,7 @@
  * One 82576: its registers and its rooms, which PF and virtual functions share. It makes the rooms,
  * and is what they ask about functions, queues and resets.
  */
-import { Ctrl, I82576_BAR_BYTES, Icr, Reg } from '../../abi/82576.ts';
+import { Ctrl, I82576_BAR_BYTES, Reg } from '../../abi/82576.ts';
 import { EepromWord } from '../../abi/82576-phy.ts';
 import type { DeviceHost } from '../../abi/device-host.ts';
 import type { Wire } from '../../abi/wire.ts';
@@ -174,7 +174,7 @@ export class Card implements CardPort {
     this.#master();
   }
 
-  /** Time stands still, and no interrupt leaves. @returns nanoseconds that the TCP timer has left */
+  /** Time stands still, and no interrupt leaves. @returns nanoseconds left of the TCP timer */
   pause(): number {
     this.interrupts.pause();
     this.link.pause();
@@ -204,8 +204,6 @@ export class Card implements CardPort {
     if (reset.kind === 'device') this.phy.reset();
     this.link.macReset();
     this.#master();
-    // Software learns that the card was reset behind its back by nothing else (8.8.7, DRSTA).
-    if (reset.kind === 'software') this.registers.words[Reg.ICR >>> 2]! |= Icr.DRSTA;
   }
 
   #resetRegisters(reset: ResetKind): void {
