@@ -11,14 +11,10 @@ import {
   I82576_QUEUES,
   Icr,
   Ivar,
-  Mrqc,
   QUEUE_STRIDE,
   Rah,
   Rctl,
-  RETA_ENTRIES,
   Reg,
-  Rfctl,
-  Rxcsum,
   Status,
   Tctl,
   Xdctl,
@@ -27,6 +23,7 @@ import { EepromWord } from '../../abi/82576-phy.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import { Filters } from './filters.ts';
+import { startFlowControl, startReceiver } from './initialisation.ts';
 import { isStation, macBytes, macOfWords, stationBytes } from './mac-address.ts';
 import { Media } from './media.ts';
 import { checkGroup, checkVlans, FRAME_OVERHEAD, type PortOptions, settingsOf } from './options.ts';
@@ -44,15 +41,6 @@ const POOL_QUEUES = 2;
 const MASTER_MS = 100;
 const RESET_MS = 1000;
 const AUTO_READ_MS = 20;
-/** Frames of a full ring are sent with a threshold of 4 KiB free: 802.3's quanta (8.5). */
-const PAUSE_TIME = 0xffff;
-/** RXPBS has 64 KiB: pause frames go out with 16 KiB left, and end with 32 KiB left (8.5.5). */
-const HIGH_WATER = 0xc000;
-const LOW_WATER = 0x8000;
-const FLOW_CONTROL_LOW = 0x00c2_8001;
-const FLOW_CONTROL_HIGH = 0x0100;
-const FLOW_CONTROL_TYPE = 0x8808;
-
 /** A port of the card: `Port`, and what only a physical function has. */
 export class PhysicalPort extends Port {
   readonly #filters: Filters;
@@ -198,7 +186,10 @@ export class PhysicalPort extends Port {
     this.lookAtLink();
   }
 
-  /** Turn the link off, or on again: the partner sees it. A reset turns it on. @throws VfioError EIO */
+  /**
+   * Turn the link off, or on again: the partner sees it. A reset turns it on.
+   * @throws VfioError EIO
+   */
   async setLink(on: boolean): Promise<void> {
     await this.ready();
     await this.#media.power(on);
@@ -214,8 +205,8 @@ export class PhysicalPort extends Port {
     this.#filters.restore();
     const ctrl = registers.read32(Reg.CTRL) & ~(Ctrl.FRCSPD | Ctrl.FRCDPLX | Ctrl.VME | Ctrl.RFCE | Ctrl.TFCE);
     registers.write32(Reg.CTRL, (ctrl | Ctrl.SLU | (this.settings.stripVlan ? Ctrl.VME : 0)) >>> 0);
-    this.#startFlowControl();
-    this.#startReceiver();
+    startFlowControl(registers);
+    startReceiver(registers, this.settings, this.#virtualFunctions !== null);
     this.#virtualFunctions?.start();
     this.#startInterrupts();
     await this.startQueues(this.#virtualFunctions !== null);
@@ -336,16 +327,6 @@ export class PhysicalPort extends Port {
     });
   }
 
-  #startFlowControl(): void {
-    const { registers } = this;
-    registers.write32(Reg.FCAL, FLOW_CONTROL_LOW);
-    registers.write32(Reg.FCAH, FLOW_CONTROL_HIGH);
-    registers.write32(Reg.FCT, FLOW_CONTROL_TYPE);
-    registers.write32(Reg.FCTTV, PAUSE_TIME);
-    registers.write32(Reg.FCRTH0, HIGH_WATER);
-    registers.write32(Reg.FCRTL0, LOW_WATER);
-  }
-
   async #agreePauses(): Promise<void> {
     try {
       const pauses = await this.#media.agreedPauses();
@@ -356,24 +337,6 @@ export class PhysicalPort extends Port {
       // A PHY that does not answer agrees to no pauses. The tick finds a card that is gone.
       if (!(error instanceof VfioError)) throw error;
     }
-  }
-
-  /** 4.5.9, 7.1.1.7: long frames, checksums, and which queue gets which frame. */
-  #startReceiver(): void {
-    const { registers, settings } = this;
-    registers.write32(Reg.RLPML, this.#frameMax);
-    registers.write32(Reg.RFCTL, Rfctl.NFSW_DIS | Rfctl.NFSR_DIS);
-    registers.write32(Reg.RXCSUM, Rxcsum.PCSD | (settings.checksums ? Rxcsum.IPOFLD | Rxcsum.TUOFLD : 0));
-    const key = new DataView(settings.rssKey.buffer, settings.rssKey.byteOffset, settings.rssKey.length);
-    for (let i = 0; i < key.byteLength; i += 4) registers.write32(Reg.RSSRK + i, key.getUint32(i, true));
-    for (let i = 0; i < RETA_ENTRIES; i += 4) {
-      const entry = (at: number) => (settings.indirection === null ? at % settings.queues : settings.indirection[at]!);
-      registers.write32(Reg.RETA + i, (entry(i) | (entry(i + 1) << 8) | (entry(i + 2) << 16) | (entry(i + 3) << 24)) >>> 0);
-    }
-    const pools = this.#virtualFunctions !== null;
-    const rss = settings.rssFields !== 0;
-    const mode = pools ? (rss ? Mrqc.VMDQ_RSS : Mrqc.VMDQ) : rss ? Mrqc.RSS : Mrqc.NONE;
-    registers.write32(Reg.MRQC, mode | settings.rssFields);
   }
 
   #writeReceiveControl(): void {
