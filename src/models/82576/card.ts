@@ -102,7 +102,8 @@ export class Card implements CardPort {
       enablesChanged: () => this.rings.wake(),
       resetFunction: (vf) => this.reset({ kind: 'vf', vf }),
     });
-    this.parts = [this.filter, this.rings, this.mailbox, control];
+    // Registers of a function's queues have their values before its rings look at them.
+    this.parts = [control, this.filter, this.rings, this.mailbox];
     this.phy.connect(this.link);
     this.link.onChange = () => this.wake.linkChanged();
     this.port.connect(this.link, { arrive: (bytes, offset, length) => this.filter.receive(bytes, offset, length) }, () =>

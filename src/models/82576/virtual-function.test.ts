@@ -141,10 +141,11 @@ describe('4.6.11.2: resets, as the other side sees them', () => {
     const { pf, vfs } = card();
     vfs[1]!.write(VfReg.VTIVAR, 0x8180);
     vfs[1]!.write(VfReg.RDBAL, 0x1000);
+    vfs[1]!.write(VfReg.VMBMEM, 0x1234);
     vfs[1]!.model.dispose!();
     expect((pf.read(Reg.STATUS) & Status.NUM_VFS) >>> Status.NUM_VFS_SHIFT).toBe(1);
     expect(pf.read(Reg.VFLRE)).toBe(2);
-    expect(pf.read(Reg.VTIVAR + 4)).toBe(0);
+    expect([pf.read(Reg.VTIVAR + 4), pf.read(Reg.RDBAL + 0x40), pf.read(Reg.VMBMEM + 64)]).toEqual([0, 0, 0]);
   });
 });
 

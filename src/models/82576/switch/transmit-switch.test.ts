@@ -60,7 +60,7 @@ describe('7.10.3.6: a frame of a pool', () => {
     expect(rig.queues(rig.transmit(3, frame(poolAddress(3), 3)))).toEqual([3]);
   });
 
-  it('goes to the wire without DTXSWC.LOOPBACK_EN, whomever it is for', () => {
+  it('goes to the wire without DTXSWC.LOOPBACK_EN, whatever its address is', () => {
     const rig = new SwitchRig();
     rig.set(Reg.DTXSWC, 0);
     expect(rig.transmit(0, frame(poolAddress(3)))).toEqual([]);
