@@ -6,7 +6,7 @@ import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
-import { modelsWithImages } from '../src/api/disk-image.ts';
+import { modelsWithImages } from '../src/api/models-of-computer.ts';
 import { open } from '../src/api/open.ts';
 import { openThrough } from '../src/api/simulation.ts';
 import { main } from '../src/cli/main.ts';

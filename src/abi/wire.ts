@@ -68,8 +68,8 @@ export const Loss = {
 export type Losses = Readonly<Record<string, number>>;
 
 /**
- * Frames that a wire has carried, seen from its port. Each frame is in one place. Over all ports of a
- * cable, a hub or a switch: sent + copied = received + lost + missed + waiting.
+ * Frames that a wire has carried, seen from its port. Each frame is in one place: over all ports of
+ * a cable, a hub or a switch, sent + copied = received + lost + missed + waiting.
  */
 export interface WireCounters {
   /** From the port, those that were lost later included. */

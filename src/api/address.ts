@@ -22,8 +22,10 @@ export type Address =
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/** Options of models whose value names a file. */
-const fileOptions = /^(image|vfImage)=(.+)$/s;
+/** Options of models whose value names a file, and the part of the value before its name. */
+const fileOptions = /^((?:image|vfImage|capture)=|wire=(?:pcap|stream|stream-listen|dgram):|remote=)(.+)$/s;
+/** The place of a socket that is no path. */
+const inetPlace = /^[^/]*:\d+$/;
 
 /**
  * Options as the user writes them: `size=1G` is text, `readonly` is 'true', and an option that is
@@ -73,7 +75,7 @@ export function withFullPaths(device: string): string {
   }
   return device
     .split(',')
-    .map((option) => option.replace(fileOptions, (_, name, path) => `${name}=${resolve(path)}`))
+    .map((option) => option.replace(fileOptions, (all, before, path) => (inetPlace.test(path) ? all : before + resolve(path))))
     .join(',');
 }
 

@@ -8,6 +8,7 @@ import { attributeModel } from './foreign-context.ts';
 import { importFileAnew } from './import-file.ts';
 import { loadModel } from './simulation.ts';
 import { WatchedFiles } from './watched-files.ts';
+import { Wires } from './wires.ts';
 
 export type ModelAddress = Extract<Address, { kind: 'model' | 'file' }>;
 
@@ -16,16 +17,19 @@ export class DeviceCode implements Disposable {
   readonly #address: ModelAddress;
   /** Gets lines about reloads. */
   readonly #report: (line: string) => void;
+  readonly #wires: Wires;
   #files: WatchedFiles | null = null;
   #reloading: Promise<void> = Promise.resolve();
 
-  constructor(address: ModelAddress, report: (line: string) => void) {
+  /** @param wires those of all devices that are served beside it */
+  constructor(address: ModelAddress, report: (line: string) => void, wires: Wires = new Wires()) {
+    this.#wires = wires;
     this.#address = address;
     this.#report = report;
   }
 
   async load(watch: boolean): Promise<DeviceModel> {
-    if (!watch) return this.#own(await loadModel(this.#address));
+    if (!watch) return this.#own(await loadModel(this.#address, undefined, this.#wires));
     if (this.#address.kind === 'model') {
       throw new VfioError('EINVAL', `${this.#address.name} comes with the package: there is no file to watch`);
     }

@@ -7,7 +7,7 @@ import { realpathSync } from 'node:fs';
 import type { Storage } from '../abi/storage.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
-import { type DiskOptions, inMemory, type ModelOptions, models, nvmeOver, type OpenedDisks } from '../models/registry.ts';
+import { type DiskOptions, inMemory, type OpenedDisks } from '../models/registry.ts';
 import { OverlayStorage } from '../models/storage/overlay-storage.ts';
 import { FileStorage } from '../sys/file-storage.ts';
 
@@ -55,6 +55,3 @@ function checkBlocks(size: number, blockSize: number, what: string): void {
 function serialOf(image: string): string {
   return `VT${createHash('sha256').update(realpathSync(image)).digest('hex').slice(0, 14).toUpperCase()}`;
 }
-
-/** The models that come with the package. Disks can use files and block devices. */
-export const modelsWithImages = { ...models, nvme: (options: ModelOptions = {}) => nvmeOver(openDisks, options) } as const;

@@ -7,10 +7,11 @@ import { Machine, type MachineOptions } from '../engine/machine/machine.ts';
 import type { MachineSpec } from '../engine/machine/machine-spec.ts';
 import type { ModelFactory } from '../models/registry.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
-import { modelsWithImages } from './disk-image.ts';
 import { importFile } from './import-file.ts';
 import { factoryIn, modelFilesOf } from './model-file.ts';
+import { modelsOn } from './models-of-computer.ts';
 import { shellQuoted } from './shell-quoted.ts';
+import { Wires } from './wires.ts';
 
 /** As `importMachine`, of a declaration that was read from `file`. */
 export async function importMachineOf(file: string, spec: MachineSpec, options: Partial<MachineOptions> = {}): Promise<Machine> {
@@ -19,11 +20,17 @@ export async function importMachineOf(file: string, spec: MachineSpec, options: 
     const path = resolve(dirname(file), code);
     models[code] = factoryIn(await importFile(path), path);
   }
-  return machineOf(file, spec, { ...options, models: { ...modelsWithImages, ...models, ...options.models } });
+  return machineOf(file, spec, { ...options, models: { ...modelsOn(wiresOf(options)), ...models, ...options.models } });
 }
 
 /** The machine of `spec`, whose models are in the package or in `options`. */
 export function machineOf(file: string, spec: MachineSpec, options: Partial<MachineOptions>): Machine {
   const bindCommand = (bdf: string, driver: string) => `vfio bind ${bdf} ${driver} -m ${shellQuoted(file)}`;
-  return new Machine(spec, { allocate: MemfdMemory.allocate, models: modelsWithImages, bindCommand, ...options });
+  return new Machine(spec, { allocate: MemfdMemory.allocate, models: modelsOn(wiresOf(options)), bindCommand, ...options });
+}
+
+/** Wires of one machine, on its clock. */
+function wiresOf({ clock, events, log }: Partial<MachineOptions>): Wires {
+  const time = clock ?? events?.clock;
+  return new Wires({ ...(time === undefined ? {} : { clock: time }), ...(log === undefined ? {} : { log }) });
 }

@@ -14,6 +14,7 @@ import type { Logger } from '../base/log.ts';
 import type { Machine } from '../engine/machine/machine.ts';
 import type { EventSource } from '../events/source.ts';
 import { type EventStream, streamOf } from '../events/stream.ts';
+import type { DeviceModel } from '../pci/declaration.ts';
 import { UnixListener } from '../sys/unix-listener.ts';
 import { UnixSocket } from '../sys/unix-socket.ts';
 import type { ServerLimits } from '../vfio-user/limits.ts';
@@ -65,6 +66,8 @@ export interface MachineServerOptions {
    * The driver of the physical function sets the token. Default: clients show the token.
    */
   readonly vfToken?: string;
+  /** Makes the models that an administrator plugs in, by the text after `sim:`. */
+  readonly model?: (device: string) => Promise<DeviceModel>;
 }
 
 /** A machine that several threads serve, as each of them sees it. */
@@ -112,7 +115,8 @@ export class MachineServer implements Disposable {
     const { clock, log = stderrLogger } = options;
     this.#stream = streamOf(options.events, { log, ...(clock === undefined ? {} : { clock }) });
     this.#source = this.#stream.source('machine');
-    this.#desk = whole?.desk ?? new MachineDesk({ machine: () => machine, stays: true, model: modelOf, events: this.#source });
+    this.#desk =
+      whole?.desk ?? new MachineDesk({ machine: () => machine, stays: true, model: options.model ?? modelOf, events: this.#source });
     this.#own = whole === null ? new MachineDirectory(directory) : null;
     using undo = new Cleanup();
     undo.defer(() => this[Symbol.dispose]());

@@ -24,10 +24,11 @@ import { addon } from '../sys/addon.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { MemfdMemory } from '../sys/memfd.ts';
 import type { Address, AddressOptions } from './address.ts';
-import { modelsWithImages } from './disk-image.ts';
 import { importFile } from './import-file.ts';
 import { factoryIn } from './model-file.ts';
+import { modelsOn } from './models-of-computer.ts';
 import { stderrLogger } from './stderr-logger.ts';
+import { Wires } from './wires.ts';
 
 export interface SimulationOptions {
   readonly clock?: Clock;
@@ -50,20 +51,21 @@ export interface Simulation {
 }
 
 /**
+ * @param wires those that it shares with other models. Default: wires of its own
  * @throws VfioError ENOENT for a model or file that does not exist; EINVAL for a file that does not
  *   declare a model
  */
 export async function loadModel(
   address: Extract<Address, { kind: 'model' | 'file' }>,
   load: (path: string) => Promise<object> = importFile,
+  wires: Wires = new Wires(),
 ): Promise<DeviceModel> {
   if (address.kind === 'model') {
-    const factory = Object.hasOwn(modelsWithImages, address.name)
-      ? modelsWithImages[address.name as keyof typeof modelsWithImages]
-      : undefined;
+    const models = modelsOn(wires);
+    const factory = Object.hasOwn(models, address.name) ? models[address.name as keyof typeof models] : undefined;
     if (factory !== undefined) return factory(address.options);
     throw new VfioError('ENOENT', `there is no model '${address.name}'`, {
-      fix: `Models are ${Object.keys(modelsWithImages).join(', ')}; for a model of your own give its file, 'sim:./${address.name}.ts'.`,
+      fix: `Models are ${Object.keys(models).join(', ')}; for a model of your own give its file, 'sim:./${address.name}.ts'.`,
     });
   }
   return factoryIn(await load(address.path), address.path)(typed(address.options));

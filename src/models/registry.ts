@@ -1,5 +1,6 @@
 /** The models that come with the package, by the name that machines and `sim:` addresses use. */
 import type { Storage } from '../abi/storage.ts';
+import type { Wire } from '../abi/wire.ts';
 import { hex } from '../base/check.ts';
 import { Cleanup } from '../base/cleanup.ts';
 import { VfioError } from '../base/errno.ts';
@@ -12,6 +13,7 @@ import { endpointTest } from './endpoint-test/endpoint-test.ts';
 import { nvme } from './nvme/nvme.ts';
 import { MemoryStorage } from './storage/memory-storage.ts';
 import { virtioRng } from './virtio-rng/virtio-rng.ts';
+import type { Impairments } from './wires/lane.ts';
 
 /** Options as YAML or a command line gives them. */
 export type ModelOptions = Readonly<Record<string, unknown>>;
@@ -39,7 +41,7 @@ export const models = {
   /** A disk in memory, sparse: it is gone with the process. */
   nvme: (options = {}) => nvmeOver(inMemory, options),
   /** Intel's gigabit Ethernet card. A wire is for `api` to open: without one it has no link. */
-  '82576': (options = {}) => intel82576(read<EthernetModelOptions>('82576', options, { mac: string, vfs: vfCount })),
+  '82576': (options = {}) => ethernetOver(noWires, options),
   /** Entropy of the computer, by virtio; without options. */
   'virtio-rng': (options = {}) => {
     read<object>('virtio-rng', options, {});
@@ -47,12 +49,61 @@ export const models = {
   },
 } as const satisfies Record<string, ModelFactory>;
 
+/** Where a port is plugged in, as machine files and addresses say it. */
+export interface WireOptions extends Impairments {
+  /**
+   * `switch:NAME`, `hub:NAME`, `cable:NAME`, `tap:INTERFACE`, `stream:PATH`, `stream-listen:PATH`,
+   * `dgram:PATH`, `fd:NUMBER`, `pcap:FILE`. Default: nothing, so that there is no link.
+   */
+  readonly wire?: string;
+  /** Of `dgram`: the peer's address. */
+  readonly remote?: string;
+  /** Of `pcap`: the times of its frames. Default: 'recorded'. */
+  readonly pace?: 'recorded' | 'fast';
+  /** A file for all frames of the port: pcapng. */
+  readonly capture?: string;
+}
+
+/** A wire that was opened for one port. */
+export interface OpenedWire {
+  /** Disposed with the model. */
+  readonly wire: Wire;
+  /** See `DeviceModel.sharesWith`. */
+  readonly sharesWith?: string;
+}
+
 /** Options of the Ethernet card. */
-export interface EthernetModelOptions {
+export interface EthernetModelOptions extends WireOptions {
   /** The address in its EEPROM. Default: a random one. */
   readonly mac?: string;
   /** How many virtual functions it can have, up to 8. Default: 8. */
   readonly vfs?: number;
+}
+
+/** Models know no wires of the computer. @throws VfioError EINVAL for an option of a wire */
+function noWires(options: WireOptions): null {
+  const [name] = Object.keys(options);
+  if (name === undefined) return null;
+  throw new VfioError('EINVAL', `this model has no wires for its option '${name}'`, {
+    fix: 'Give it to vfio serve, open() or a machine in a file, or give a Wire to intel82576().',
+  });
+}
+
+/**
+ * The 82576 of the registry, on the wire that `open` opens; null: it has none.
+ * @throws VfioError EINVAL for its options; what `open` throws
+ */
+export function ethernetOver(open: (wire: WireOptions) => OpenedWire | null, options: ModelOptions): DeviceModel {
+  const { mac, vfs, ...wireOptions } = read<EthernetModelOptions>('82576', options, ethernetReaders);
+  const opened = open(wireOptions);
+  const card = given({ mac, vfs });
+  if (opened === null) return intel82576(card);
+  using undo = new Cleanup();
+  const { wire, sharesWith } = opened;
+  undo.use(wire);
+  const model = { ...intel82576({ ...card, wire }), owns: wire, ...given({ sharesWith }) };
+  undo.move();
+  return model;
 }
 
 /** Options for the place of a disk's blocks. */
@@ -275,6 +326,42 @@ const doorbellKind: Reader<'registers' | 'mapped'> = (value, what) => {
 };
 
 const texts: Reader<readonly string[]> = (value, what) => (Array.isArray(value) ? value : [value]).map((each) => string(each, what));
+
+const chance: Reader<number> = (value, what) => {
+  const number = typeof value === 'string' && /^(\d+(\.\d+)?|\.\d+)$/.test(value) ? Number(value) : value;
+  if (typeof number === 'number' && number >= 0 && number <= 1) return number;
+  throw new VfioError('EINVAL', `${what} is ${shown(value)}; it is a probability, from 0 to 1`, { fix: 'One of a hundred is 0.01.' });
+};
+
+const pace: Reader<'recorded' | 'fast'> = (value, what) => {
+  if (value === 'recorded' || value === 'fast') return value;
+  throw new VfioError('EINVAL', `${what} is ${shown(value)}; it is recorded or fast`);
+};
+
+/** As tc(8) writes it: `100mbit`, or bits per second. */
+const bitRate: Reader<number> = (value, what) => {
+  const [, digits, unit = ''] = typeof value === 'string' ? (/^(\d+(?:\.\d+)?)([kmg]?bit)?$/i.exec(value) ?? []) : [];
+  const factor = { bit: 1, kbit: 1e3, mbit: 1e6, gbit: 1e9 }[unit.toLowerCase()] ?? 1;
+  const bits = digits === undefined ? value : Number(digits) * factor;
+  if (typeof bits === 'number' && bits > 0 && bits <= 1e15) return bits;
+  throw new VfioError('EINVAL', `${what} is ${shown(value)}; it is a rate`, { fix: 'Give bits per second, or 64kbit, 100mbit, 1gbit.' });
+};
+
+const ethernetReaders = {
+  mac: string,
+  vfs: vfCount,
+  wire: string,
+  remote: string,
+  pace,
+  capture: string,
+  loss: chance,
+  duplicate: chance,
+  reorder: chance,
+  delayMs: duration,
+  jitterMs: duration,
+  rate: bitRate,
+  seed: integer,
+} satisfies { [K in keyof Required<EthernetModelOptions>]: Reader<NonNullable<EthernetModelOptions[K]>> };
 
 const nvmeReaders = {
   image: texts,

@@ -181,4 +181,9 @@ export interface DeviceModel {
    * that made the model disposes of them.
    */
   readonly owns?: Disposable;
+  /**
+   * A thing outside of the machine's fabric by which devices call each other, such as a switch:
+   * devices with the same name here run in one thread. Default: the device shares nothing.
+   */
+  readonly sharesWith?: string;
 }

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { modelsWithImages } from '../../src/api/disk-image.ts';
+import { modelsWithImages } from '../../src/api/models-of-computer.ts';
 import { machineAround, startMachine } from '../../src/api/simulation.ts';
 import { folder, runOn } from './programs.ts';
 

@@ -3,6 +3,7 @@ import { dirname, resolve } from 'node:path';
 import { Cleanup } from '../../base/cleanup.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import type { MachineNumbers } from '../../engine/machine/machine-options.ts';
+import type { EventSource } from '../../events/source.ts';
 import type { EventStream } from '../../events/stream.ts';
 import { type AdminDesk, MachineDesk } from '../admin/desk.ts';
 import { modelOf } from '../admin/model.ts';
@@ -11,9 +12,11 @@ import { importMediators } from '../import-mediator.ts';
 import type { MachineDocument } from '../machine-document.ts';
 import { importMachineOf } from '../machine-of-spec.ts';
 import { MachineServer } from '../machine-server.ts';
+import { modelsOn } from '../models-of-computer.ts';
 import type { PeerProcesses } from '../peer-processes.ts';
 import { DeviceServer } from '../serve.ts';
 import { shellQuoted } from '../shell-quoted.ts';
+import { Wires } from '../wires.ts';
 import type { DevicesJob, Job, MachineJob, ServedSocket } from './jobs.ts';
 
 /** Things that a part shares with the other parts of its server. */
@@ -51,11 +54,15 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
   using undo = new Cleanup();
   let served: Machine | null = null;
   const bindCommand = (bdf: string, driver: string) => adminBind(directory, bdf, driver, served?.functions.get(bdf)?.driver ?? null);
+  const source = undo.use(events.source('machine'));
+  const wires = wiresFor(source, events);
+  const model = (device: string) => modelOf(device, wires);
   const mediators = mediatorFilesOf(job);
   const machine = undo.use(
     await importMachineOf(file, spec, {
       events,
       bindCommand,
+      models: modelsOn(wires),
       // As a udev rule would make them: programs that join are this user's.
       nodeOwner: process.geteuid!(),
       ...(numbers === null ? {} : { numbers }),
@@ -63,8 +70,7 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
     }),
   );
   served = machine;
-  const source = undo.use(events.source('machine'));
-  const desk = new MachineDesk({ machine: () => machine, stays: true, model: modelOf, events: source });
+  const desk = new MachineDesk({ machine: () => machine, stays: true, model, events: source });
   const isOwn = (bdf: string) => !job.standIns.includes(bdf);
   const whole = context.desk === null ? null : { desk: context.desk, processes };
   const { memlockLimit, vfToken } = job;
@@ -73,7 +79,7 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
       machine,
       directory,
       {
-        ...{ events, manage },
+        ...{ events, manage, model },
         ...(limits === undefined ? {} : { limits }),
         ...(memlockLimit === undefined ? {} : { memlockLimit }),
         ...(vfToken === undefined ? {} : { vfToken }),
@@ -101,6 +107,11 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
   return { sockets, desk: own, [Symbol.dispose]: () => owns[Symbol.dispose]() };
 }
 
+/** The wires of one part, on the clock of its events. Their lines are events. */
+function wiresFor(source: EventSource, { clock }: EventStream): Wires {
+  return new Wires({ clock, log: { log: (level, line) => source.note(level, 'a wire', line) } });
+}
+
 /** Their threads have the functions for which others stand in here. */
 export function withoutStandIns(document: MachineDocument, isOwn: (bdf: string) => boolean): MachineDocument {
   const groups = document.groups.map((group) => ({ ...group, functions: group.functions.filter(isOwn) }));
@@ -126,8 +137,9 @@ function adminBind(directory: string, bdf: string, driver: string, before: strin
 async function startDevicesPart({ devices, ...job }: DevicesJob, { events, processes, report }: PartContext): Promise<Part> {
   const { manage = true, limits, mediators = [] } = job;
   using undo = new Cleanup();
+  const wires = wiresFor(undo.use(events.source('wires')), events);
   for (const { name, address, path, watch = false } of devices) {
-    const code = undo.use(new DeviceCode(address, report));
+    const code = undo.use(new DeviceCode(address, report, wires));
     const server = undo.use(
       new DeviceServer(await code.load(watch), {
         name,

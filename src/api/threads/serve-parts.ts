@@ -14,6 +14,7 @@ import { MachineDirectory } from '../machine-directory.ts';
 import { readMachineFile } from '../machine-file.ts';
 import { PeerProcesses } from '../peer-processes.ts';
 import { stderrLogger } from '../stderr-logger.ts';
+import { sharedWireOf } from '../wires.ts';
 import { askOnce } from './device-thread.ts';
 import type { DevicesJob, Job, MachineJob, Plan, ServedDevice, ServedSocket, ServingOptions, Survey } from './jobs.ts';
 import { startPart } from './parts.ts';
@@ -169,9 +170,10 @@ export async function serveMachine(file: string, directory: string, options: Ser
  */
 export async function serveDevices(devices: readonly ServedDevice[], options: ServePartsOptions = {}): Promise<ServedParts> {
   const serving = new Serving(options);
-  const count = Math.min(serving.threads, devices.length);
+  const units = unitsByWire(devices);
+  const count = Math.min(serving.threads, units.length);
   const jobs = Array.from({ length: count }, (_, number): DevicesJob => {
-    const own = devices.filter((_device, i) => i % count === number);
+    const own = units.filter((_unit, i) => i % count === number).flat();
     return { ...servingOf(options), kind: 'devices', name: nameOf(own.map(({ name }) => name)), devices: own };
   });
   if (count < 2) return await serving.here(jobs);
@@ -179,6 +181,25 @@ export async function serveDevices(devices: readonly ServedDevice[], options: Se
   const threads = serving.begin(undo);
   const sockets = await startAll(jobs, (job) => threads.start(job, null, options.signal));
   return new ServedParts(sockets, count, undo.move());
+}
+
+/** Devices by the named wire that they share; each other device is alone. */
+function unitsByWire(devices: readonly ServedDevice[]): ServedDevice[][] {
+  const units: ServedDevice[][] = [];
+  const byWire = new Map<string, ServedDevice[]>();
+  for (const device of devices) {
+    const { wire } = device.address.kind === 'model' ? device.address.options : {};
+    const key = typeof wire === 'string' ? sharedWireOf(wire) : null;
+    const found = key === null ? undefined : byWire.get(key);
+    if (found !== undefined) {
+      found.push(device);
+      continue;
+    }
+    const unit = [device];
+    units.push(unit);
+    if (key !== null) byWire.set(key, unit);
+  }
+  return units;
 }
 
 /**

@@ -9,7 +9,9 @@ import type { AdminDesk, AdminRequest } from '../admin/desk.ts';
 import { surviveForeignCode } from '../foreign-context.ts';
 import type { MachineDocument } from '../machine-document.ts';
 import { importMachineOf } from '../machine-of-spec.ts';
+import { modelsOn } from '../models-of-computer.ts';
 import { PeerProcesses } from '../peer-processes.ts';
+import { Wires } from '../wires.ts';
 import { EventSender } from './event-relay.ts';
 import type { Plan, ServedSocket, Share, Survey, ThreadData } from './jobs.ts';
 import { type Part, startPart } from './parts.ts';
@@ -70,7 +72,7 @@ async function survey({ file, threads }: Survey): Promise<Plan> {
   // A thread that serves reads no file.
   const { readMachineFile } = await import('../machine-file.ts');
   const spec = readMachineFile(file);
-  using machine = await importMachineOf(file, spec);
+  using machine = await importMachineOf(file, spec, { models: modelsOn(new Wires({ planned: true })) });
   const functions = [...machine.functions.values()];
   // A function without a model does nothing, and needs no thread of its own.
   const acts = (bdf: string) => machine.function(bdf).deviceModel !== null || machine.function(bdf).physical !== null;

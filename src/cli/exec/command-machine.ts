@@ -2,6 +2,7 @@
 import { machineOfModels } from '../../api/exec-machine.ts';
 import { importMachine } from '../../api/machine.ts';
 import { loadModel } from '../../api/simulation.ts';
+import { Wires } from '../../api/wires.ts';
 import type { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import type { FaultPlan } from '../../engine/fault-plan.ts';
@@ -33,7 +34,8 @@ export async function commandMachine(
     });
   }
   const models = [];
-  for (const each of device) models.push(await loadModel(modelAddress(each)));
+  const wires = new Wires({ clock: parts.events.clock });
+  for (const each of device) models.push(await loadModel(modelAddress(each), undefined, wires));
   const { machine, owns } = machineOfModels(models, { ...parts, nodeOwner });
   undo.use(owns);
   return machine;

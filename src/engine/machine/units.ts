@@ -36,6 +36,10 @@ export const ties: readonly Tie[] = [
     key: (fn) => (fn.requester ?? fn).bdf,
   },
   {
+    why: 'a thing outside of the fabric by which models call each other: a wire of network cards',
+    key: (fn) => fn.deviceModel?.sharesWith ?? null,
+  },
+  {
     why: "the interrupt vectors of a machine that has a limit for them (the parameter 'maxVectors')",
     key: (_, machine) => (machine.context.params.maxVectors === null ? null : 'all'),
   },

@@ -1,4 +1,4 @@
-/** A wire that loses, delays, swaps and doubles frames and limits their rate, around another one. */
+/** A wire that loses, delays, swaps and doubles frames, around another one. */
 import { Loss, WIRE_SLACK, type Wire, type WireCounters, type WireEnd, type WirePort } from '../../abi/wire.ts';
 import { countersAround, WireTally } from '../../abi/wire-tally.ts';
 import type { Clock } from '../../base/clock.ts';

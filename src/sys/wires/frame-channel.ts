@@ -1,4 +1,4 @@
-/** What a wire of this computer is made of: a descriptor that takes and gives frames. */
+/** A descriptor that takes and gives frames: the inner part of a wire of this computer. */
 import type { WireTally } from '../../abi/wire-tally.ts';
 import type { Clock } from '../../base/clock.ts';
 
@@ -9,7 +9,7 @@ export const FULL = 0;
 /** The frame cannot be sent; the channel has counted it. */
 export const LOST = -1;
 
-/** What a channel calls. */
+/** The wire, as its channel sees it. */
 export interface ChannelUser {
   readonly tally: WireTally;
   readonly clock: Clock;

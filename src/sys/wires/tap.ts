@@ -25,7 +25,7 @@ const NAME_BYTES = 16;
 const READ_BYTES = 0x1_0000;
 const EBADFD = 77;
 
-/** @throws VfioError EINVAL for what Linux does not take as the name of an interface, or takes as a pattern */
+/** @throws VfioError EINVAL for a name that Linux does not take, or takes as a pattern */
 export function checkInterfaceName(name: string): void {
   if (/^[A-Za-z0-9_.-]{1,15}$/.test(name) && name !== '.' && name !== '..') return;
   throw new VfioError('EINVAL', `${JSON.stringify(name.slice(0, 40))} cannot be the name of a tap`, {
@@ -36,9 +36,9 @@ export function checkInterfaceName(name: string): void {
 /**
  * The tap `name`. One that is not there is made, and goes with its descriptor.
  *
- * @throws VfioError EINVAL for a name that cannot be, or is that of another kind of interface; EPERM
- *   when this user may not use it; EBUSY while another program does; ENOENT, ENODEV without tun in
- *   the kernel
+ * @throws VfioError EINVAL for a name that cannot be, or is that of another kind of interface;
+ *   EPERM when this user may not use it; EBUSY while another program does; ENOENT, ENODEV without
+ *   tun in the kernel
  */
 export function openTap(name: string): FrameChannel {
   checkInterfaceName(name);
