@@ -7,6 +7,7 @@ import { Stat } from '../../../abi/82576-statistics.ts';
 import type { Clock } from '../../../base/clock.ts';
 import { type CardPart, type CardPort, PF, type ResetKind, type StatisticsPort } from '../parts.ts';
 import type { RegisterRow, RegisterSpace } from '../register-space.ts';
+import { fieldsOf, flagOf, timeOf } from './saved-state.ts';
 
 /** A MAC control frame without its check sequence. */
 const FRAME_BYTES = 60;
@@ -128,11 +129,13 @@ export class FlowControl implements CardPart {
 
   load(of: number, state: unknown): void {
     if (of !== PF || state === null) return;
-    const { asked, leftNs } = state as FlowControlState;
+    const saved = fieldsOf(state, 'flow control');
+    const asked = flagOf(saved.asked, 'pause');
+    const leftNs = timeOf(saved.leftNs, 'pause', TIME * QUANTUM_BITS * BIT_NS[0]);
     this.reset({ kind: 'device' });
     this.#asked = asked;
-    if (asked) this.#refreshLater();
-    if (leftNs > 0) this.#pauseFor(Math.min(leftNs, TIME * QUANTUM_BITS * BIT_NS[0]));
+    if (this.#asked) this.#refreshLater();
+    if (leftNs > 0) this.#pauseFor(leftNs);
   }
 
   #isAt(bytes: Uint8Array, offset: number, register: number): boolean {

@@ -20,6 +20,7 @@ import type { RegisterSpace } from '../register-space.ts';
 import { emptyFrame, PacketBuffer } from './packet-buffer.ts';
 import type { QueueEvents } from './queue-events.ts';
 import { Delivery, ReceiveQueue } from './receive-queue.ts';
+import { fieldsOf, framesOf, listOf, wholeOf } from './saved-state.ts';
 
 /** Frames of one queue that go to remote memory at once. */
 const REMOTE_FRAMES = 32;
@@ -49,7 +50,8 @@ export class ReceiveRings implements CardPart, ReceivePort {
   readonly #buffer = new PacketBuffer();
   /** A frame out of the packet buffer. */
   readonly #waiting = emptyFrame(new Uint8Array(FRAME_BYTES));
-  #halted = false;
+  /** Queues that do no DMA, a bit each. */
+  #halted = 0;
 
   constructor(parts: ReceiveParts) {
     this.#parts = parts;
@@ -81,7 +83,7 @@ export class ReceiveRings implements CardPart, ReceivePort {
       return LOST;
     }
     const { index } = queue;
-    if (this.#halted || queue.busy || this.#buffer.has(index)) {
+    if ((this.#halted & (1 << index)) !== 0 || queue.busy || this.#buffer.has(index)) {
       if (queue.free === 0) this.#parts.statistics.count(Stat.RNBC);
       return this.#keep(queue, frame);
     }
@@ -139,7 +141,7 @@ export class ReceiveRings implements CardPart, ReceivePort {
   /** Frames that wait go to descriptors, as far as there are any. */
   #drain(queue: ReceiveQueue): void {
     const { index } = queue;
-    if (this.#halted || queue.busy || !this.#buffer.has(index) || !this.#enabled(queue)) return;
+    if ((this.#halted & (1 << index)) !== 0 || queue.busy || !this.#buffer.has(index) || !this.#enabled(queue)) return;
     if ((this.#words[Reg.RCTL >>> 2]! & Rctl.RXEN) === 0) return;
     let stored = false;
     let delivery: Delivery = Delivery.TAKEN as Delivery;
@@ -215,15 +217,14 @@ export class ReceiveRings implements CardPart, ReceivePort {
     for (const queue of this.#queues) this.#drain(queue);
   }
 
-  /** No DMA begins any more; frames that come wait. */
-  halt(): void {
-    this.#halted = true;
-    for (const queue of this.#queues) queue.abandon();
+  /** No DMA of these queues begins any more; frames that come wait. */
+  halt(queues: number): void {
+    this.#halted |= queues;
+    for (const queue of this.#queues) if ((queues & (1 << queue.index)) !== 0) queue.abandon();
   }
 
-  goOn(): void {
-    if (!this.#halted) return;
-    this.#halted = false;
+  goOn(queues: number): void {
+    this.#halted &= ~queues;
     this.wake();
   }
 
@@ -242,13 +243,16 @@ export class ReceiveRings implements CardPart, ReceivePort {
   }
 
   load(of: number, state: unknown): void {
-    const saved = state as ReceiveQueueState[];
+    const saved = new Map<number, ReceivedFrame[]>();
+    for (const one of listOf(state, 'receive queues')) {
+      const { queue, frames } = fieldsOf(one, 'receive queue');
+      saved.set(wholeOf(queue, 'queue', QUEUES - 1), framesOf(frames));
+    }
     for (const queue of this.#queuesOf(of)) {
       queue.restart();
       this.ringChanged(queue.index);
       this.#buffer.clear(queue.index);
-      const frames = saved.find((one) => one.queue === queue.index)?.frames ?? [];
-      for (const frame of frames) this.#buffer.put(queue.index, frame, FRAME_BYTES * 4, false);
+      for (const frame of saved.get(queue.index) ?? []) this.#buffer.put(queue.index, frame, FRAME_BYTES * 4, false);
     }
   }
 

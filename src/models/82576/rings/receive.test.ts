@@ -301,3 +301,56 @@ describe('8.5: flow control', () => {
     expect(rig.counted(Stat.XOFFRXC)).toBe(1);
   });
 });
+
+describe('4.2.2: rings of a virtual function', () => {
+  test('4.2.2.1: its reset leaves no ring, no frame and no context behind, and other functions theirs', () => {
+    const rig = new RingsRig();
+    rig.startReceive(2, 8);
+    rig.startReceive(3, 8, { ring: RX_RING + 0x1000, at: BUFFERS + 0x10_0000 });
+    rig.write(ofQueue(Reg.RDT, 2), 0);
+    rig.receive(pattern(64), 1 << 2);
+    rig.write(ofQueue(Reg.TDBAL, 10), 0x5000);
+    rig.rings.reset({ kind: 'vf', vf: 2 });
+    for (const register of [Reg.RDBAL, Reg.RDLEN, Reg.RDT]) expect(rig.read(ofQueue(register, 2))).toBe(0);
+    expect(rig.read(ofQueue(Reg.TDBAL, 10))).toBe(0);
+    expect(rig.read(ofQueue(Reg.RXDCTL, 2)) & Xdctl.ENABLE).toBe(0);
+    expect(rig.receive(pattern(64), 1 << 2)).toBe(0);
+    expect(rig.receive(pattern(64), 1 << 3)).toBe(8);
+  });
+
+  test('house: a halt of one function holds its queues alone, also when the others go on', () => {
+    const rig = new RingsRig();
+    rig.startTransmit(1, 8);
+    rig.startTransmit(2, 8, 0x3000);
+    rig.putData(0, BUFFERS, 64);
+    rig.putData(0, BUFFERS, 64, undefined, 0, 0x3000);
+    rig.rings.halt(1);
+    rig.rings.halt();
+    rig.ring(1, 1);
+    rig.ring(1, 2);
+    rig.rings.goOn();
+    expect(rig.sent.map(({ queue }) => queue)).toEqual([2]);
+    rig.rings.goOn(1);
+    expect(rig.sent.map(({ queue }) => queue)).toEqual([2, 1]);
+  });
+
+  test('house: saved state that lies is refused with EINVAL', () => {
+    const rig = new RingsRig();
+    rig.startReceive(0, 8);
+    rig.rings.halt();
+    rig.receive(pattern(64), 1, { vlan: 5, vlanOffset: 12 });
+    const state = () => structuredClone(rig.rings.save(-1)) as { receive: { frames: Record<string, unknown>[] }[]; transmit: unknown[] };
+    const lies: ((saved: ReturnType<typeof state>) => void)[] = [
+      (saved) => (saved.receive[0]!.frames[0]!.vlanOffset = 4000),
+      (saved) => (saved.receive[0]!.frames[0]!.bytes = [1, 2]),
+      (saved) => (saved.receive[0]!.frames[0]!.rssHash = 'x'),
+      (saved) => (saved.transmit[0] = { queue: 99, state: null }),
+      (saved) => Object.assign(saved, { receive: null }),
+    ];
+    for (const lie of lies) {
+      const saved = state();
+      lie(saved);
+      expect(() => new RingsRig().rings.load(-1, saved)).toThrow(/the state of the rings of an 82576/);
+    }
+  });
+});

@@ -1,11 +1,30 @@
 /** The room of the rings: transmit and receive queues, the packet buffer, and flow control. */
-import type { CardPart, CardPort, InterruptPort, ReceivedFrame, ReceivePort, ResetKind, StatisticsPort, TransmitPort } from '../parts.ts';
-import type { RegisterSpace } from '../register-space.ts';
+
+import { ofQueue, Reg, Xdctl } from '../../../abi/82576.ts';
+import {
+  type CardPart,
+  type CardPort,
+  type InterruptPort,
+  POOLS,
+  QUEUES,
+  type ReceivedFrame,
+  type ReceivePort,
+  type ResetKind,
+  type StatisticsPort,
+  type TransmitPort,
+} from '../parts.ts';
+import type { RegisterRow, RegisterSpace } from '../register-space.ts';
 import { FlowControl } from './flow-control.ts';
 import { QueueEvents } from './queue-events.ts';
 import { ReceiveRings } from './receive-rings.ts';
 import { bufferRows, ringRows, transmitRows } from './registers.ts';
+import { fieldsOf } from './saved-state.ts';
 import { TransmitRings } from './transmit-rings.ts';
+
+/** Queues of a function, a bit each; without one: all queues. */
+function queuesOf(vf: number | undefined): number {
+  return vf === undefined ? (1 << QUEUES) - 1 : 0x101 << vf;
+}
 
 /** TCTL.SWXOFF. */
 const SWXOFF = 0x40_0000;
@@ -26,6 +45,12 @@ export class Rings implements CardPart, ReceivePort {
   readonly #transmit: TransmitRings;
   readonly #receive: ReceiveRings;
   readonly #flow: FlowControl;
+
+  readonly #registers: RegisterSpace;
+  readonly #queueRows: readonly RegisterRow[];
+  #allHalted = false;
+  /** Queues of functions that are halted by themselves. */
+  #haltedAlone = 0;
 
   /** Declares the registers of the room. */
   constructor(parts: RingsParts) {
@@ -49,15 +74,18 @@ export class Rings implements CardPart, ReceivePort {
       stamp: parts.stamp ?? (() => undefined),
     });
     this.#receive = new ReceiveRings({ card, registers, interrupts, statistics, events, filled: (bytes) => this.#flow.filled(bytes) });
+    const rows = ringRows({
+      receiveRing: (queue) => this.#receive.ringChanged(queue),
+      receiveTail: (queue, tail) => this.#receive.tailChanged(queue, tail),
+      receiveControl: (queue, value) => this.#receive.controlChanged(queue, value),
+      transmitRing: (queue) => this.#transmit.ringChanged(queue),
+      transmitTail: (queue) => this.#transmit.tailChanged(queue),
+      transmitControl: (queue, value) => this.#transmit.controlChanged(queue, value),
+    });
+    this.#registers = registers;
+    this.#queueRows = rows.filter(({ alias }) => alias === undefined);
     registers.declare([
-      ...ringRows({
-        receiveRing: (queue) => this.#receive.ringChanged(queue),
-        receiveTail: (queue, tail) => this.#receive.tailChanged(queue, tail),
-        receiveControl: (queue, value) => this.#receive.controlChanged(queue, value),
-        transmitRing: (queue) => this.#transmit.ringChanged(queue),
-        transmitTail: (queue) => this.#transmit.tailChanged(queue),
-        transmitControl: (queue, value) => this.#transmit.controlChanged(queue, value),
-      }),
+      ...rows,
       ...transmitRows((_, written) => {
         if ((written & SWXOFF) !== 0) this.#flow.sendOnce();
         this.#transmit.wake();
@@ -92,21 +120,43 @@ export class Rings implements CardPart, ReceivePort {
     this.#transmit.functionsChanged();
   }
 
-  /** No DMA begins until `goOn`: for D3hot, CTRL.GIO_MASTER_DISABLE, and migration. */
-  halt(): void {
-    this.#transmit.halt();
-    this.#receive.halt();
+  /**
+   * No DMA begins until `goOn`: for D3hot, CTRL.GIO_MASTER_DISABLE, and migration.
+   *
+   * @param vf of a virtual function's queues alone. Default: of all queues
+   */
+  halt(vf?: number): void {
+    const queues = queuesOf(vf);
+    if (vf === undefined) this.#allHalted = true;
+    else this.#haltedAlone |= queues;
+    this.#transmit.halt(queues);
+    this.#receive.halt(queues);
   }
 
-  goOn(): void {
-    this.#receive.goOn();
-    this.#transmit.goOn();
+  /** A virtual function that was halted alone stays so when the others go on, and the reverse. */
+  goOn(vf?: number): void {
+    if (vf === undefined) this.#allHalted = false;
+    else this.#haltedAlone &= ~queuesOf(vf);
+    if (this.#allHalted) return;
+    const queues = queuesOf(vf) & ~this.#haltedAlone;
+    this.#receive.goOn(queues);
+    this.#transmit.goOn(queues);
   }
 
   reset(reset: ResetKind): void {
+    if (reset.kind === 'vf') this.#resetRegisters(reset.vf);
     this.#transmit.reset(reset);
     this.#receive.reset(reset);
     this.#flow.reset(reset);
+  }
+
+  /** The next user of the function must not find the rings of the last one (4.2.2.1). */
+  #resetRegisters(vf: number): void {
+    for (const { offset } of this.#queueRows) {
+      for (let queue = vf; queue < QUEUES; queue += POOLS) this.#registers.resetAt(ofQueue(offset, queue));
+    }
+    // A reset enables queue 0 for the PF, and none for a function.
+    for (const offset of [Reg.RXDCTL, Reg.TXDCTL]) this.#registers.words[ofQueue(offset, vf) >>> 2]! &= ~Xdctl.ENABLE;
   }
 
   save(of: number): unknown {
@@ -114,7 +164,7 @@ export class Rings implements CardPart, ReceivePort {
   }
 
   load(of: number, state: unknown): void {
-    const { transmit, receive, flow } = state as Record<'transmit' | 'receive' | 'flow', unknown>;
+    const { transmit, receive, flow } = fieldsOf(state, 'rings');
     this.#transmit.load(of, transmit);
     this.#receive.load(of, receive);
     this.#flow.load(of, flow);

@@ -9,5 +9,7 @@ export const FRAME_MIN = 14;
 export const PADDED = 60;
 /** PAYLEN has 18 bits, and a header 7, 9 and 8 bits (7.2.2.3, 7.2.2.4). */
 export const PACKET_MAX = 2 ** 18 - 1 + 127 + 511 + 255;
+/** Two contexts of four words (7.2.2.4). */
+export const CONTEXT_WORDS = 8;
 /** Where a packet stands in its buffer: the switch inserts a tag before it. */
 export const PACKET_AT = 16;

@@ -20,7 +20,7 @@ import { AHEAD_MAX, behind, DescriptorRing, iovaOf, WORDS } from './descriptor-r
 import { insertIpChecksum, insertL4Checksum, insertLegacyChecksum, ipLength, macLength } from './offload.ts';
 import type { QueueEvents } from './queue-events.ts';
 import { Segmentation } from './segmentation.ts';
-import { FRAME_MAX, FRAME_MIN, PACKET_AT, PACKET_MAX, PADDED } from './transmit-limits.ts';
+import { CONTEXT_WORDS, FRAME_MAX, FRAME_MIN, PACKET_AT, PACKET_MAX, PADDED } from './transmit-limits.ts';
 
 /** Write-backs to remote memory that are under way at once. */
 const WRITES_MAX = 32;
@@ -92,7 +92,7 @@ export class TransmitQueue {
   readonly #tdwbal: number;
   readonly #place = new DmaPlace();
   readonly #copy = new ByteCopy();
-  readonly #contexts = new Uint32Array(2 * WORDS);
+  readonly #contexts = new Uint32Array(CONTEXT_WORDS);
   readonly #headWord = new Uint8Array(4);
   #host: DeviceHost | null = null;
   #life = 0;
@@ -173,7 +173,7 @@ export class TransmitQueue {
   /** A state that fits no packet loads as no packet. */
   load({ contexts, packet }: TransmitQueueState): void {
     this.restart();
-    this.#contexts.set(contexts.slice(0, this.#contexts.length));
+    this.#contexts.set(contexts);
     if (packet === null) return;
     this.#begin(packet.command, packet.options);
     if (packet.bytes.length > this.#limit()) {

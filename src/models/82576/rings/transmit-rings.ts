@@ -18,6 +18,7 @@ import {
 } from '../parts.ts';
 import type { RegisterSpace } from '../register-space.ts';
 import type { QueueEvents } from './queue-events.ts';
+import { fieldsOf, listOf, transmitStateOf, wholeOf } from './saved-state.ts';
 import { Stop, TransmitQueue, type TransmitQueuePort, type TransmitQueueState } from './transmit-queue.ts';
 
 /** Descriptors and frames of one queue in a row. */
@@ -48,7 +49,8 @@ export class TransmitRings implements CardPart, TransmitQueuePort {
   /** The queue whose turn is next. */
   #next = 0;
   #busy = false;
-  #halted = false;
+  /** Queues that do no DMA, a bit each. */
+  #halted = 0;
   #timer: Disposable | null = null;
 
   constructor(parts: TransmitParts) {
@@ -58,7 +60,7 @@ export class TransmitRings implements CardPart, TransmitQueuePort {
   }
 
   get open(): boolean {
-    return !this.#halted && this.#parts.port.ready && !this.#parts.flow.paused;
+    return this.#parts.port.ready && !this.#parts.flow.paused;
   }
 
   transmit(queue: number, bytes: Uint8Array, offset: number, length: number, vlan: number): void {
@@ -120,23 +122,21 @@ export class TransmitRings implements CardPart, TransmitQueuePort {
     this.kick();
   }
 
-  /** No DMA begins any more, and none that is under way comes to anything. */
-  halt(): void {
-    this.#halted = true;
-    this.#timer?.[Symbol.dispose]();
-    this.#timer = null;
-    for (const queue of this.#queues) queue.abandon();
+  /** No DMA of these queues begins any more, and none that is under way comes to anything. */
+  halt(queues: number): void {
+    this.#halted |= queues;
+    for (const queue of this.#queues) if ((queues & (1 << queue.index)) !== 0) queue.abandon();
   }
 
   /** Work that `halt` has abandoned begins again. */
-  goOn(): void {
-    if (!this.#halted) return;
-    this.#halted = false;
-    this.wake();
+  goOn(queues: number): void {
+    this.#halted &= ~queues;
+    this.#ready |= queues;
+    this.kick();
   }
 
   kick(): void {
-    if (this.#busy || this.#halted || this.#ready === 0) return;
+    if (this.#busy || this.#ready === 0) return;
     this.#busy = true;
     try {
       this.#work();
@@ -162,11 +162,16 @@ export class TransmitRings implements CardPart, TransmitQueuePort {
   }
 
   load(of: number, state: unknown): void {
-    const saved = state as ReturnType<TransmitRings['save']>;
+    const saved = new Map<number, TransmitQueueState>();
+    for (const one of listOf(state, 'transmit queues')) {
+      const { queue, state: of } = fieldsOf(one, 'transmit queue');
+      saved.set(wholeOf(queue, 'queue', QUEUES - 1), transmitStateOf(of));
+    }
     for (const queue of this.#queuesOf(of)) {
+      queue.restart();
       this.ringChanged(queue.index);
-      const found = saved.find((one) => one.queue === queue.index);
-      if (found !== undefined) queue.load(found.state);
+      const found = saved.get(queue.index);
+      if (found !== undefined) queue.load(found);
     }
   }
 
@@ -180,6 +185,7 @@ export class TransmitRings implements CardPart, TransmitQueuePort {
 
   #enabled(queue: number): boolean {
     const words = this.#words;
+    if ((this.#halted & (1 << queue)) !== 0) return false;
     if ((words[Reg.TCTL >>> 2]! & Tctl.EN) === 0 || (words[ofQueue(Reg.TXDCTL, queue) >>> 2]! & Xdctl.ENABLE) === 0) return false;
     return !this.#parts.card.virtualized || (words[Reg.VFTE >>> 2]! & (1 << (queue % POOLS))) !== 0;
   }
