@@ -28,7 +28,7 @@ const record = z.object({
   aim: z.string(),
   /** Of a cost at several sizes; the name ends in it. */
   size: z.string().optional(),
-  shown: z.enum(['ns', 'µs', 'ms', 'k/s', 'M/s', 'GB/s', 'bytes']),
+  shown: z.enum(['ns', 'µs', 'ms', 'k/s', 'M/s', 'GB/s', 'Gbit/s', 'bytes']),
   bytes: z.number().optional(),
 });
 

@@ -22,7 +22,7 @@ export interface Row {
   readonly unit?: 'ns' | 'bytes';
   /** How values print. Default: the unit. */
   readonly shown?: Shown;
-  /** Bytes of one operation, for GB/s. */
+  /** Bytes of one operation, for GB/s and Gbit/s. */
   readonly bytes?: number;
   /** Of a cost at several sizes. */
   readonly size?: string;
@@ -62,6 +62,8 @@ export function format(value: number, shown: Shown, bytes = 0): string {
       return `${(1e3 / value).toFixed(2)} M/s`;
     case 'GB/s':
       return `${(bytes / value).toFixed(2)} GB/s`;
+    case 'Gbit/s':
+      return `${((bytes * 8) / value).toFixed(1)} Gbit/s`;
     case 'bytes':
       return Math.abs(value) < 10_000 ? `${value.toFixed(0)} B` : `${scaled(value / 1024)} KiB`;
     default:

@@ -7,6 +7,7 @@ import { eventsBench } from './events.ts';
 import { execBench } from './exec.ts';
 import { kernelBench } from './kernel.ts';
 import { migrationBench } from './migration.ts';
+import { netBench } from './net.ts';
 import { nvmeBench } from './nvme.ts';
 import { fillPage } from './page.ts';
 import { type BenchFile, BenchUsageError, benchFileOf, checkWritable, readBenchFile, writeBenchFile } from './record.ts';
@@ -22,6 +23,7 @@ const suites: Readonly<Record<string, Suite>> = {
   exec: execBench,
   kernel: kernelBench,
   nvme: nvmeBench,
+  net: netBench,
   migration: migrationBench,
   scale: scaleBench,
 };
