@@ -1,11 +1,12 @@
 /**
- * `npm run soak [-- lifecycle|wire|storage|migration] [--minutes N] [--seed N] [--watched]
+ * `npm run soak [-- lifecycle|wire|storage|migration|net] [--minutes N] [--seed N] [--watched]
  * [--threads]`: long runs of random users. Without a name all suites run, one after the other. A
  * suite throws the fault and how to see it again; otherwise it returns a summary.
  */
 import { parseArgs } from 'node:util';
 import { lifecycle } from './lifecycle.ts';
 import { migration } from './migration.ts';
+import { net } from './net.ts';
 import { storage } from './storage.ts';
 import { wire } from './wire.ts';
 
@@ -20,7 +21,13 @@ export interface SoakOptions {
   readonly threads?: boolean;
 }
 
-const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>> = { lifecycle, wire, storage, migration };
+const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>> = {
+  lifecycle,
+  wire,
+  storage,
+  migration,
+  net,
+};
 
 const { values, positionals } = parseArgs({
   options: { minutes: { type: 'string' }, seed: { type: 'string' }, watched: { type: 'boolean' }, threads: { type: 'boolean' } },
