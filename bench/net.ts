@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { Reg } from '../src/abi/82576.ts';
 import type { Wire } from '../src/abi/wire.ts';
 import { simulate } from '../src/api/simulation.ts';
+import { macBytes } from '../src/drivers/82576/mac-address.ts';
 import type { Port } from '../src/drivers/82576/port.ts';
 import { startPort } from '../src/drivers/82576/start-port.ts';
 import { DriverDevice } from '../src/drivers/kit/driver-device.ts';
@@ -42,19 +43,15 @@ function compileFloor(folder: string): string | null {
   }
 }
 
-/** Nanoseconds for each frame from `from` to `to`. Frames lie in memory already, as in the floor. */
+/**
+ * Nanoseconds for each frame from `from` to `to`. Frames lie in memory already, as in the floor.
+ */
 function frameNs(from: Port, to: Port, size: number): number {
   const [tx, rx] = [from.transmitQueue(), to.receiveQueue()];
   // A frame for the other port, in each buffer.
   const frame = new Uint8Array(size).fill(0x5a);
-  frame.set(
-    to.mac.split(':').map((byte) => Number.parseInt(byte, 16)),
-    0,
-  );
-  frame.set(
-    from.mac.split(':').map((byte) => Number.parseInt(byte, 16)),
-    6,
-  );
+  frame.set(macBytes(to.mac), 0);
+  frame.set(macBytes(from.mac), 6);
   for (let i = 0; i < tx.entries; i++) tx.bytes.set(frame, i * BUFFER);
   let frames = 0;
   let slot = 0;

@@ -16,6 +16,7 @@ const pages: readonly (readonly [page: string, commands: number])[] = [
   ['events.md', 1],
   ['iommufd.md', 1],
   ['exec.md', 1],
+  ['82576.md', 1],
   ['guides/write-a-device.md', 2],
   ['guides/write-a-driver.md', 2],
   ['guides/test-a-driver.md', 1],
