@@ -52,7 +52,9 @@ export function virtualCases(open: OpenNet): void {
       using atLeft = new Inbox(left);
       using atRight = new Inbox(right);
       await a.send(frame(b.mac, a.mac, 100, 1));
-      expect(await atB.next()).toMatchObject({ looped: true });
+      const fromA = await atB.next();
+      // QEMU does not set RDESC.STATUS.LB.
+      expect([seedOf(fromA.bytes), fromA.looped]).toEqual([1, subject.qemu !== true]);
       await b.send(frame(left.mac, b.mac, 100, 2));
       expect(seedOf((await atLeft.next()).bytes)).toBe(2);
       await left.send(frame(a.mac, left.mac, 100, 3));
@@ -101,6 +103,8 @@ export function virtualCases(open: OpenNet): void {
       expect(events).toContainEqual({ kind: 'vf-refused', vf: 0, request: 'SET_PROMISC', reason: 'it is not trusted' });
       left.virtualFunctions.setTrust(0, true);
       await vf.setPromiscuous({ groups: true });
+      // QEMU drops groups that RCTL and MTA do not pass, whatever VMOLR.MPE says.
+      if (subject.qemu === true) return;
       const group = '01:00:5e:7f:00:01';
       expect(multicastHash([1, 0, 0x5e, 0x7f, 0, 1])).toBe(0x010);
       await right.send(frame(group, right.mac, 100, 3));
@@ -135,6 +139,8 @@ export function virtualCases(open: OpenNet): void {
       const { subject, left, right } = pair;
       const vf = await driveVf(subject, 0);
       await vf.linkUp({ timeoutMs: 60_000 });
+      // QEMU checks no addresses.
+      if (subject.qemu === true) return skip();
       using atRight = new Inbox(right);
       await vf.send(frame(right.mac, OTHER, 100, 1));
       await vf.send(frame(right.mac, vf.mac, 100, 2));
