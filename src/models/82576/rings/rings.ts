@@ -1,11 +1,9 @@
 /** The room of the rings: transmit and receive queues, the packet buffer, and flow control. */
 
-import { ofQueue, Reg, Xdctl } from '../../../abi/82576.ts';
 import {
   type CardPart,
   type CardPort,
   type InterruptPort,
-  POOLS,
   QUEUES,
   type ReceivedFrame,
   type ReceivePort,
@@ -13,7 +11,7 @@ import {
   type StatisticsPort,
   type TransmitPort,
 } from '../parts.ts';
-import type { RegisterRow, RegisterSpace } from '../register-space.ts';
+import type { RegisterSpace } from '../register-space.ts';
 import { FlowControl } from './flow-control.ts';
 import { QueueEvents } from './queue-events.ts';
 import { ReceiveRings } from './receive-rings.ts';
@@ -46,8 +44,6 @@ export class Rings implements CardPart, ReceivePort {
   readonly #receive: ReceiveRings;
   readonly #flow: FlowControl;
 
-  readonly #registers: RegisterSpace;
-  readonly #queueRows: readonly RegisterRow[];
   #allHalted = false;
   /** Queues of functions that are halted by themselves. */
   #haltedAlone = 0;
@@ -82,8 +78,6 @@ export class Rings implements CardPart, ReceivePort {
       transmitTail: (queue) => this.#transmit.tailChanged(queue),
       transmitControl: (queue, value) => this.#transmit.controlChanged(queue, value),
     });
-    this.#registers = registers;
-    this.#queueRows = rows.filter(({ alias }) => alias === undefined);
     registers.declare([
       ...rows,
       ...transmitRows((_, written) => {
@@ -144,19 +138,9 @@ export class Rings implements CardPart, ReceivePort {
   }
 
   reset(reset: ResetKind): void {
-    if (reset.kind === 'vf') this.#resetRegisters(reset.vf);
     this.#transmit.reset(reset);
     this.#receive.reset(reset);
     this.#flow.reset(reset);
-  }
-
-  /** The next user of the function must not find the rings of the last one (4.2.2.1). */
-  #resetRegisters(vf: number): void {
-    for (const { offset } of this.#queueRows) {
-      for (let queue = vf; queue < QUEUES; queue += POOLS) this.#registers.resetAt(ofQueue(offset, queue));
-    }
-    // A reset enables queue 0 for the PF, and none for a function.
-    for (const offset of [Reg.RXDCTL, Reg.TXDCTL]) this.#registers.words[ofQueue(offset, vf) >>> 2]! &= ~Xdctl.ENABLE;
   }
 
   save(of: number): unknown {
