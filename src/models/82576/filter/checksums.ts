@@ -36,12 +36,12 @@ function transportStatus(frame: Frame): number {
     // A length that lies: no sum is right.
     if (end < at + 8 || end > l3End) return RxStatus.L4CS | RxStatus.UDPCS | RxStatus.L4E;
   }
-  const addresses = frame.ip === 4 ? 4 : 16;
-  const pseudo =
-    sumWords(bytes, frame.sourceAt, frame.sourceAt + addresses) +
-    sumWords(bytes, frame.destinationAt, frame.destinationAt + addresses) +
-    (end - at) +
-    (udp ? 17 : 6);
+  // The addresses of IPv4 stand side by side.
+  const addresses =
+    frame.ip === 4
+      ? sumWords(bytes, frame.sourceAt, frame.sourceAt + 8)
+      : sumWords(bytes, frame.sourceAt, frame.sourceAt + 16) + sumWords(bytes, frame.destinationAt, frame.destinationAt + 16);
+  const pseudo = addresses + (end - at) + (udp ? 17 : 6);
   const good = fold(pseudo + sumWords(bytes, at, end)) === 0xffff;
   return RxStatus.L4CS | (udp ? RxStatus.UDPCS : 0) | (good ? 0 : RxStatus.L4E);
 }

@@ -244,8 +244,8 @@ export class ReceiveFilter implements CardPart {
     const length = frame.end - frame.start;
     let took = 0;
     let tooLong = 0;
-    for (let pool = 0; pool < POOLS; pool++) {
-      if ((targets & (1 << pool)) === 0) continue;
+    for (let rest = targets; rest !== 0; rest &= rest - 1) {
+      const pool = 31 - Math.clz32(rest & -rest);
       const vmolr = words[(Reg.VMOLR >>> 2) + pool]!;
       if ((vmolr & Vmolr.LPE) === 0 ? length > longest(frame) : length + FCS > (vmolr & Vmolr.RLPML)) {
         tooLong |= 1 << pool;

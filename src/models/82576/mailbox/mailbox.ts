@@ -113,7 +113,7 @@ export class Mailbox implements CardPart {
   }
 
   load(of: number, state: unknown): void {
-    const states = of < 0 ? (state as readonly number[]) : [state as number];
-    for (const [i, bits] of states.entries()) this.#own[Math.max(of, 0) + i] = bits & OWN;
+    const states: readonly unknown[] = Array.isArray(state) ? state : [state];
+    for (let i = 0; i < states.length && Math.max(of, 0) + i < POOLS; i++) this.#own[Math.max(of, 0) + i] = Number(states[i]) & OWN;
   }
 }
