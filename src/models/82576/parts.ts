@@ -37,8 +37,8 @@ export interface CardPort {
 
 /** Resets, from the weakest to the strongest (4.2). */
 export type ResetKind =
-  /** CTRL_EXT.VFRSTD, VTCTRL.RST, or an FLR of VF `vf`. */
-  | { readonly kind: 'vf'; readonly vf: number }
+  /** VTCTRL.RST, or an FLR of VF `vf`. `silent`: the PF does not hear of it (VFLRE). */
+  | { readonly kind: 'vf'; readonly vf: number; readonly silent?: true }
   /** CTRL.RST: the port's logic; what the EEPROM has loaded stays. */
   | { readonly kind: 'software' }
   /** FLR of the PF, CTRL.DEV_RST, D3hot to D0, power-on. */

@@ -7,6 +7,7 @@ import { MAILBOX_WORDS } from '../../abi/82576-mailbox.ts';
 import type { DeviceHost, Model, Width } from '../../abi/device-host.ts';
 import type { Card } from './card.ts';
 import { vectorsOf } from './interrupts/interrupts.ts';
+import { VirtualMigration } from './migration/virtual-migration.ts';
 import { POOLS } from './parts.ts';
 import { Bar, narrowed } from './physical-function.ts';
 
@@ -84,17 +85,29 @@ export function registerMap(vf: number): Uint32Array {
   return map;
 }
 
+/** Registers that are the function's alone, by offset / 4: not those whose bits the PF shares. */
+function ownPlaces(map: Uint32Array): Uint32Array {
+  const shared = (register: number) => {
+    const own = register & 0xff;
+    return register >= Reg.PVTCTRL && register < Reg.VTIVAR && (own === 0 || own === 0x80 || (own >= 0x20 && own <= 0x30));
+  };
+  const registers = [...new Set(map)].filter((register) => register !== NONE && !shared(register));
+  return Uint32Array.from(registers, (register) => register >>> 2);
+}
+
 export class VirtualFunction implements Model {
   readonly #card: Card;
   readonly #vf: number;
   readonly #map: Uint32Array;
   readonly #place: Disposable;
+  readonly migration: VirtualMigration;
 
   constructor(host: DeviceHost, card: Card, vf: number) {
     this.#card = card;
     this.#vf = vf;
     this.#map = registerMap(vf);
     this.#place = card.attach(vf, host);
+    this.migration = new VirtualMigration(card, vf, ownPlaces(this.#map));
   }
 
   read(bar: number, offset: number, width: Width): number {
@@ -120,7 +133,8 @@ export class VirtualFunction implements Model {
 
   /** Function-level reset (4.2.2). */
   reset(): void {
-    this.#card.reset({ kind: 'vf', vf: this.#vf });
+    if (this.migration.takesReset()) this.#card.reset({ kind: 'vf', vf: this.#vf, silent: true });
+    else this.#card.reset({ kind: 'vf', vf: this.#vf });
   }
 
   configWritten(): void {

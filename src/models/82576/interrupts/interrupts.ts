@@ -26,6 +26,9 @@ const EIMS = Reg.EIMS >>> 2;
 const EIAC = Reg.EIAC >>> 2;
 const EIAM = Reg.EIAM >>> 2;
 
+/** Registers in which each function has bits of its own. */
+const OWN = [EICR, EIMS, EIAC, EIAM];
+
 /** The bit of vector 0 of VF `vf`. */
 export function vectorsOf(vf: number): number {
   return 1 + VF_VECTORS * (POOLS - 1 - vf);
@@ -336,7 +339,7 @@ export class Interrupts implements InterruptPort, InterruptControl {
 
   #resetVf(vf: number): void {
     const bits = 7 << vectorsOf(vf);
-    for (const at of [EICR, EIMS, EIAC, EIAM]) this.#words[at]! &= ~bits;
+    for (const at of OWN) this.#words[at]! &= ~bits;
     this.#seen &= ~bits;
     this.#words[(Reg.VTIVAR >>> 2) + vf] = 0;
     this.#words[(Reg.VTIVAR_MISC >>> 2) + vf] = 0;
@@ -344,6 +347,25 @@ export class Interrupts implements InterruptPort, InterruptControl {
       this.#registers.resetAt(Reg.EITR + 4 * (vectorsOf(vf) + vector));
       this.moderation.restart(vectorsOf(vf) + vector);
     }
+  }
+
+  /** Messages of VF `vf` that wait for their interval leave now: for a migration. */
+  flushOf(vf: number): void {
+    for (let vector = 0; vector < VF_VECTORS; vector++) this.moderation.restart(vectorsOf(vf) + vector);
+  }
+
+  /** EICR, EIMS, EIAC and EIAM of VF `vf`. */
+  saveOf(vf: number): Uint32Array {
+    return Uint32Array.from(OWN, (at) => (this.#words[at]! >>> vectorsOf(vf)) & 7);
+  }
+
+  loadOf(vf: number, values: Uint32Array): void {
+    const shift = vectorsOf(vf);
+    for (const [i, at] of OWN.entries()) this.#words[at] = (this.#words[at]! & ~(7 << shift)) | ((values[i]! & 7) << shift);
+    const bits = 7 << shift;
+    // Its messages were sent, or wait in its host.
+    this.#seen = (this.#seen & ~bits) | (this.#words[EICR]! & this.#words[EIMS]! & bits);
+    this.remap();
   }
 
   /** No interrupt leaves from here on; causes are kept. */

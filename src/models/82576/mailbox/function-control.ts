@@ -83,7 +83,7 @@ export class FunctionControl implements CardPart {
     }
     this.#words[Reg.VFRE >>> 2]! &= ~outside;
     this.#words[Reg.VFTE >>> 2]! &= ~outside;
-    if (reset.kind !== 'vf') return;
+    if (reset.kind !== 'vf' || reset.silent === true) return;
     this.#words[Reg.VFLRE >>> 2]! |= outside;
     this.#ports.enablesChanged();
     this.#ports.interrupts.cause(Icr.VMMB);

@@ -7,7 +7,7 @@ import { decodePlain, encodePlain } from '../../kit/plain-data.ts';
 import type { Card } from '../card.ts';
 import { VECTORS } from '../interrupts/moderation.ts';
 import { PF } from '../parts.ts';
-import { DAY_NS, fieldsOf, flagOf, halvesOf, numberOf, timesOf, wordsOf, wrong } from './plain.ts';
+import { DAY_NS, fieldsOf, flagOf, halvesOf, loadRoom, numberOf, timesOf, wordsOf, wrong } from './plain.ts';
 
 const PHY_REGISTERS = 32;
 const U32 = 0xffff_ffff;
@@ -62,7 +62,7 @@ export function loadCard(card: Card, bytes: Uint8Array): number {
     left,
   );
   card.time.load(time);
-  for (const [i, part] of card.parts.entries()) part.load?.(PF, parts[i]);
+  for (const [i, part] of card.parts.entries()) loadRoom(() => part.load?.(PF, parts[i]));
   card.refresh();
   return timerNs;
 }

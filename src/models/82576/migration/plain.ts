@@ -1,5 +1,6 @@
 /** Saved state comes from outside: each field is looked at before it is used. */
 import { VfioError } from '../../../base/errno.ts';
+import { textOf } from '../../../base/foreign.ts';
 
 export function wrong(what: string): VfioError {
   return new VfioError('EINVAL', `the state of an 82576 has ${what}`, { fix: 'Save it again, with this version.' });
@@ -35,6 +36,16 @@ export function halvesOf(fields: Fields, name: string, length: number): Uint16Ar
   const value = fields[name];
   if (!(value instanceof Uint16Array) || value.length !== length) throw wrong(`wrong words '${name}'`);
   return value;
+}
+
+/** A room takes its part, or the state is wrong. */
+export function loadRoom(load: () => void): void {
+  try {
+    load();
+  } catch (error) {
+    if (error instanceof VfioError) throw error;
+    throw wrong(`a room that cannot be read: ${textOf(error)}`);
+  }
 }
 
 /** Nanoseconds that are left, one for each. */
