@@ -205,7 +205,7 @@ const device = z
     model: text
       .optional()
       .describe(
-        'A software device: nvme, edu, bench, endpoint-test, virtio-rng, or a file that declares one, such as ./my-device.ts, relative to this file. Without a model the device is a stub.',
+        'A software device: nvme, 82576, edu, bench, endpoint-test, virtio-rng, or a file that declares one, such as ./my-device.ts, relative to this file. Without a model the device is a stub.',
       ),
     options: z.record(z.string(), z.unknown()).optional().describe('Options of the model.'),
     id: ids.optional().describe('vendor:device of a stub.'),

@@ -1,6 +1,6 @@
 /**
  * The door to network cards: the driver of Intel's 82576 and of its virtual functions, for models
- * and for other people's cards.
+ * and for other people's cards; the model, and the wires that its port is plugged into.
  *
  *     import { startPort } from 'vfio-ts/net';
  *
@@ -8,6 +8,7 @@
  */
 
 export { RxInfo, RxStatus } from '../abi/82576-descriptors.ts';
+export { Loss, type Losses, MAX_FRAME, type Wire, type WireCounters, type WireEnd, type WirePort } from '../abi/wire.ts';
 export type { Link, PortEvent, PortListener, PortState } from '../drivers/82576/events.ts';
 export type { Frame } from '../drivers/82576/frames.ts';
 export type { PortOptions, RssFields, RssOptions } from '../drivers/82576/options.ts';
@@ -22,3 +23,13 @@ export type { PortStatistics } from '../drivers/82576/statistics.ts';
 export { contextLengths, contextSegments, TransmitFlag, type TransmitQueue } from '../drivers/82576/transmit-queue.ts';
 export { VirtualFunctions } from '../drivers/82576/virtual-functions.ts';
 export { VirtualPort } from '../drivers/82576/virtual-port.ts';
+export { type Intel82576Options, intel82576 } from '../models/82576/82576.ts';
+export { cable } from '../models/wires/cable.ts';
+export type { FabricOptions } from '../models/wires/fabric.ts';
+export { hub, learningSwitch, type SharedWire, type SwitchOptions } from '../models/wires/hub.ts';
+export { impaired } from '../models/wires/impaired.ts';
+export type { Impairments } from '../models/wires/lane.ts';
+export { type CaptureOptions, captured } from '../sys/wires/capture.ts';
+export type { HostWireOptions } from '../sys/wires/host-wire.ts';
+export { datagramWire, descriptorWire, streamWire, tapWire } from '../sys/wires/open-wire.ts';
+export { type Pace, type RecordedOptions, recordedWire } from '../sys/wires/recorded-frames.ts';

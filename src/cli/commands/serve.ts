@@ -12,7 +12,7 @@ export const serve: CommandSpec = {
   arguments: [
     {
       name: '<devices...>',
-      help: 'a model of the package (nvme, edu, bench, endpoint-test, virtio-rng), a file with a device (./my-device.ts), or a machine (./machine.yaml); several devices have a socket each',
+      help: 'a model of the package (nvme, 82576, edu, bench, endpoint-test, virtio-rng), a file with a device (./my-device.ts), or a machine (./machine.yaml); several devices have a socket each',
       kind: servable,
     },
   ],
