@@ -10,6 +10,13 @@ export class Facts {
   readonly #values = new Map<string, string>();
   readonly #words: string[] = [];
 
+  /** Those of several guests. Null: a guest that gave none. */
+  static together(all: readonly (Facts | null)[]): Facts {
+    const facts = new Facts();
+    for (const each of all) if (each !== null) for (const [name, value] of each.#values) facts.#values.set(name, value);
+    return facts;
+  }
+
   /** Take one line, without its end. Returns the fact in it, or null for words. */
   add(line: string): { readonly subject: string; readonly key: string; readonly value: string } | null {
     const match = /^@ (\S+) (\S+)(?: (.*))?$/.exec(line);

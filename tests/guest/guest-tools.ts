@@ -62,6 +62,11 @@ export class GuestTools {
     return new GuestTools(programs, version, kernel, baseEntries(programs, kernel.modules, buildProgram('guest', cache)));
   }
 
+  /** A static busybox, which runs here too. */
+  get busybox(): string {
+    return join(this.#programs.path, 'usr/bin/busybox');
+  }
+
   /** The command line that starts QEMU: its own loader and libraries, from the cache. */
   qemuCommand(args: readonly string[]): { readonly file: string; readonly args: string[]; readonly env: Record<string, string> } {
     return qemuCommand(this.#programs, args);
@@ -74,7 +79,7 @@ export class GuestTools {
    * @param instead a folder of modules that take the place of the kernel's own
    */
   modules(list: string, names: readonly string[], instead?: string): CpioEntry[] {
-    const modules = kernelModules(this.#modules, names, join(this.#programs.path, 'usr/bin/busybox'), instead);
+    const modules = kernelModules(this.#modules, names, this.busybox, instead);
     return moduleEntries(list, modules, instead === undefined ? '' : `${list}-`);
   }
 

@@ -62,8 +62,8 @@ export function answered(title: string, subject: string, ...keys: readonly strin
   return tells(title, subject, Object.fromEntries(keys.map((key) => [`ping.${key}`, '3'])));
 }
 
-const counter = (facts: Facts, subject: string, name: string) => {
-  const line = lines(facts, subject, 'statistics').find((each) => each.startsWith(`${name} `));
+const counter = (facts: Facts, subject: string, name: string, key = 'statistics') => {
+  const line = lines(facts, subject, key).find((each) => each.startsWith(`${name} `));
   if (line === undefined) throw new Error(`ethtool -S has no ${name}`);
   return Number(line.split(' ')[1]);
 };
@@ -107,6 +107,77 @@ const TESTS = [
   'Link test (on/offline)',
 ];
 
+/** Counters of the host's tap beside those of the card behind it. */
+export function hostChecks(subject: string, bytes: number): readonly Check[] {
+  return [
+    answered('ping: the host', subject, 'host'),
+    transferred('TCP with the host, MTU 1500', subject, 'host.1500', bytes),
+    transferred('TCP with the host, MTU 9000', subject, 'host.9000', bytes),
+    {
+      title: 'ethtool -S has the frames that the host has counted at its tap',
+      run(facts) {
+        for (const [ours, theirs] of [
+          ['tx_packets', 'received'],
+          ['rx_packets', 'sent'],
+        ] as const) {
+          const [card, tap] = [counter(facts, subject, ours, 'host-statistics'), Number(facts.get('host', `frames.${theirs}`))];
+          if (card !== tap) throw new Error(`${ours} is ${card}; the host has ${theirs} ${tap}`);
+        }
+      },
+    },
+  ];
+}
+
+/** Counters of the two guests on one switch. */
+export const wireChecks: readonly Check[] = [
+  {
+    title: 'each guest has received the frames that the other one sent, by ethtool -S',
+    run(facts) {
+      // A card filters multicast frames that its guest has not asked for.
+      for (const [from, to] of [
+        ['first', 'second'],
+        ['second', 'first'],
+      ] as const) {
+        const unicast = (who: string, way: 'tx' | 'rx') => counter(facts, who, `${way}_packets`) - counter(facts, who, `${way}_multicast`);
+        const [sent, received] = [unicast(from, 'tx'), unicast(to, 'rx')];
+        if (sent !== received) throw new Error(`${from} has sent ${sent}, ${to} received ${received}`);
+      }
+    },
+  },
+];
+
+/** Facts of each of two guests with a virtual function. */
+export function tenantChecks(subject: string, mac: string): readonly Check[] {
+  return [
+    quiet('igbvf probes without a complaint', subject, ['probe']),
+    tells('igbvf has the address that the driver of the physical function gives it, and a link', subject, {
+      driver: 'igbvf',
+      mac,
+      link: 'Speed: 1000Mb/s\nDuplex: Full\nLink detected: yes',
+      'test.status': '0',
+    }),
+    quiet('no complaint while the driver of the physical function works', subject, ['link']),
+  ];
+}
+
+/** The work of the first of them. */
+export function tenantWorkChecks(subject: string, bytes: number): readonly Check[] {
+  return [
+    answered('ping: the physical function', subject, 'physical'),
+    answered("ping: the other guest, by the card's switch", subject, 'peer', 'peer.9000', 'vlan'),
+    transferred('TCP with the other guest, MTU 1500', subject, 'peer.1500', bytes),
+    transferred('TCP with the other guest, MTU 9000', subject, 'peer.9000', bytes),
+    transferred('TCP with the other guest, in a VLAN', subject, 'vlan', bytes),
+    tells('there is no link without a driver of the physical function, and one when it comes again', subject, {
+      'carrier.without': '0',
+      'carrier.with': '1',
+      'ping.again': '3',
+    }),
+    tells('function-level reset at work, by sysfs', subject, { 'reset.status': '0', 'ping.reset': '3' }),
+    tells('the driver is unbound at work, and bound again', subject, { unbound: '', 'ping.unbound': '3' }),
+  ];
+}
+
 /** Facts of each of two guests. */
 export function cardChecks(subject: string, { kind, mac }: { readonly kind: InterruptKind; readonly mac: string }): readonly Check[] {
   return [
@@ -128,13 +199,12 @@ export function cardChecks(subject: string, { kind, mac }: { readonly kind: Inte
 }
 
 /** The work of the first guest. */
-export function workChecks(subject: string, bytes: number, host: boolean): readonly Check[] {
+export function workChecks(subject: string, bytes: number): readonly Check[] {
   return [
     answered('ping: the other guest', subject, 'peer', 'peer.9000', 'vlan'),
     transferred('TCP with the other guest, MTU 1500', subject, 'peer.1500', bytes),
     transferred('TCP with the other guest, MTU 9000', subject, 'peer.9000', bytes),
     transferred('TCP with the other guest, in a VLAN', subject, 'vlan', bytes),
-    ...(host ? hostChecks(subject, bytes) : []),
     tells('suspend, with the card in D3hot', subject, { 'suspend.status': '0', 'ping.suspend': '3' }),
     quiet('suspend leaves no complaint', subject, ['suspend']),
     tells('function-level reset, by sysfs', subject, { 'reset.status': '0', 'ping.reset': '3' }),
@@ -143,13 +213,5 @@ export function workChecks(subject: string, bytes: number, host: boolean): reado
     tells('the driver is unbound at work, and bound again', subject, { unbound: '', 'ping.unbound': '3' }),
     tells('the card is removed at work, and found again', subject, { removed: 'gone', 'ping.removed': '3' }),
     quiet('neither leaves a complaint', subject, ['unbound', 'removed']),
-  ];
-}
-
-function hostChecks(subject: string, bytes: number): readonly Check[] {
-  return [
-    answered('ping: the host', subject, 'host'),
-    transferred('TCP with the host, MTU 1500', subject, 'host.1500', bytes),
-    transferred('TCP with the host, MTU 9000', subject, 'host.9000', bytes),
   ];
 }

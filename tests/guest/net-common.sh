@@ -68,6 +68,63 @@ transfers() {
   net down "$name" "tcp.$1.down" "$2" $port "$3"
 }
 
+# Of the scenario: $name, $bdf, $card, $address, $peer.
+
+meet() { ask meet "$1"; }
+
+vlan() {
+  ip link add link "$card" name vlan5 type vlan id 5
+  up vlan5 "${address%.*.*}.5.${address##*.}"
+}
+
+talk_9000() {
+  pings peer.9000 "$peer" 8900
+  transfers peer.9000 "$peer" "$bytes"
+}
+
+talk_vlan() {
+  pings vlan "${peer%.*.*}.5.${peer##*.}"
+  transfers vlan "${peer%.*.*}.5.${peer##*.}" "$bytes"
+}
+
+flr() {
+  ip link set "$card" down
+  cat "$sys/$bdf/reset_method" | lines "$name" reset.method
+  echo 1 >"$sys/$bdf/reset"
+  echo "@ $name reset.status $?"
+  up "$card" "$address"
+  pings reset "$peer"
+  kernel_says "$name" reset
+}
+
+# The driver goes while both directions are busy.
+at_work() {
+  net up "$name" passing.up "$peer" $port 100000000000 >/dev/null &
+  local up_pid=$!
+  net down "$name" passing.down "$peer" $port 100000000000 >/dev/null &
+  sleep 1
+  "$@"
+  kill $up_pid $!
+}
+
+unbind() { echo "$bdf" >"$sys/$bdf/driver/unbind"; }
+
+rebind() {
+  at_work unbind
+  echo "@ $name unbound $(basename "$(readlink "$sys/$bdf/driver")")"
+  echo "$bdf" >/sys/bus/pci/drivers_probe
+  again unbound
+}
+
+again() { # KEY
+  wait_for 60 has_interface "$bdf"
+  card=$(interface "$bdf")
+  up "$card" "$address"
+  wait_for 20 ping -c 1 -W 1 "$peer"
+  pings "$1" "$peer"
+  kernel_says "$name" "$1"
+}
+
 # Interrupts of the card's vectors, all processors together.
 interrupts() { # BDF
   for irq in $(ls "$sys/$1/msi_irqs" 2>/dev/null || cat "$sys/$1/irq"); do

@@ -30,10 +30,7 @@ export class NetTools {
     const programs = new ProgramFolder(join(cache, 'net-programs'));
     new DebianPackages(join(cache, 'apt')).unpack(programs.path, ['ethtool'], 'stable', (name) => /^(ethtool|libmnl0|libc6)$/.test(name));
     return new NetTools(
-      [
-        ...programs.entries('usr/sbin/ethtool'),
-        { kind: 'file', path: 'bin/net', bytes: buildProgram('net', cache), executable: true },
-      ],
+      [...programs.entries('usr/sbin/ethtool'), { kind: 'file', path: 'bin/net', bytes: buildProgram('net', cache), executable: true }],
       join(cache, 'net'),
     );
   }

@@ -25,7 +25,7 @@
 #define CHUNK 65536
 
 /* A peer that has gone is noticed after so long. */
-#define PATIENCE_S 300
+#define PATIENCE_S 120
 
 struct request {
 	uint64_t bytes;

@@ -2,7 +2,7 @@
  * `npm run test:guest [-- --only SUBJECT] [--kernel stable|backports] [--speed] [--require]
  * [--verbose]`: boots Linux in QEMU and checks served devices from inside the guest, and the
  * package as a user of the guest's own VFIO. Subjects are edu, kernel, host, nvme, devices,
- * endpoint and selftests: Linux's own tests of VFIO, under `vfio exec`.
+ * endpoint, net (network cards) and selftests: Linux's own tests of VFIO, under `vfio exec`.
  *
  * It needs no installed package: apt fetches QEMU, the kernel and tools as Debian packages into a
  * cache (vfio-ts/guest in $XDG_CACHE_HOME or ~/.cache). Where that is not possible it prints the
@@ -20,6 +20,8 @@ import { GuestTools } from './guest-tools.ts';
 import { visitHost } from './host.ts';
 import { visitKernel } from './kernel.ts';
 import { ModuleBuild } from './module-build.ts';
+import { visitNet } from './net.ts';
+import { NetTools } from './net-tools.ts';
 import { visitNvme } from './nvme.ts';
 import { visitSelftests } from './selftests.ts';
 import { endServers } from './served-device.ts';
@@ -44,12 +46,12 @@ function parsed() {
   }
 }
 
-const subjects = ['edu', 'kernel', 'host', 'nvme', 'devices', 'endpoint', 'selftests'];
+const subjects = ['edu', 'kernel', 'host', 'nvme', 'devices', 'endpoint', 'net', 'selftests'];
 
 function usage(what: string): never {
   console.error(what);
   console.error(
-    'usage: npm run test:guest -- [--only edu|kernel|host|nvme|devices|endpoint|selftests] [--kernel stable|backports] [--speed] [--require] [--verbose]',
+    'usage: npm run test:guest -- [--only edu|kernel|host|nvme|devices|endpoint|net|selftests] [--kernel stable|backports] [--speed] [--require] [--verbose]',
   );
   process.exit(2);
 }
@@ -69,6 +71,7 @@ async function main(): Promise<Visits> {
   }
   if (wanted('devices')) await visitDevices(visits);
   if (wanted('endpoint')) await visitEndpoint(visits, build);
+  if (wanted('net')) await visitNet(visits, GuestTools.prepare(cache, kernel, 'amd64'), NetTools.prepare(cache), { speed: options.speed });
   if (wanted('selftests')) await visitSelftests(visits, build);
   if (wanted('kernel') || wanted('host') || wanted('nvme')) {
     const tools = DiskTools.prepare(cache);

@@ -1,4 +1,7 @@
-/** `vfio serve` in a process of its own, as a user would start it. */
+/**
+ * `vfio serve` in a process of its own, as a user would start it: a device, or a machine, which has
+ * a socket for each function.
+ */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -46,12 +49,14 @@ export class ServedDevice {
   /**
    * Starts `vfio serve WORDS` and waits until it listens.
    *
+   * @param network whether the process has a network of its own, in which it may do anything
    * @throws Error with its output when it ended or took longer than `timeoutMs`
    */
-  static async start(words: readonly string[], timeoutMs = PATIENCE_MS): Promise<ServedDevice> {
+  static async start(words: readonly string[], network = false, timeoutMs = PATIENCE_MS): Promise<ServedDevice> {
     const folder = mkdtempSync(join(tmpdir(), 'vfio-ts-served-'));
     const socketPath = join(folder, 'device.sock');
-    const child = spawn(process.execPath, [VFIO, 'serve', ...words, '--socket-path', socketPath], { stdio: ['ignore', 'pipe', 'pipe'] });
+    const command = [...(network ? ['unshare', '--net'] : []), process.execPath, VFIO, 'serve', ...words, '--socket-path', socketPath];
+    const child = spawn(command[0]!, command.slice(1), { stdio: ['ignore', 'pipe', 'pipe'] });
     servers.set(child, folder);
     const served = new ServedDevice(child, folder, socketPath);
     const deadline = performance.now() + timeoutMs;
@@ -70,6 +75,11 @@ export class ServedDevice {
     return this.#said;
   }
 
+  /** `unshare` becomes the server. */
+  get pid(): number {
+    return this.#child.pid!;
+  }
+
   /** Open descriptors of the process, without those of its loader. */
   descriptors(): number {
     return openDescriptorsAndFiles(this.#child.pid);
@@ -86,9 +96,14 @@ export class ServedDevice {
     return this.descriptors();
   }
 
-  /** The words that attach it to QEMU: `{ addr: '9' }` is a slot of the root bus. */
-  qemuDevice(place: { readonly addr?: string; readonly bus?: string }): string[] {
-    return ['-device', JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: this.socketPath }, ...place })];
+  /**
+   * The words that attach it to QEMU: `{ addr: '9' }` is a slot of the root bus.
+   *
+   * @param bdf of a machine: the function
+   */
+  qemuDevice(place: { readonly addr?: string; readonly bus?: string }, bdf?: string): string[] {
+    const path = bdf === undefined ? this.socketPath : join(this.socketPath, `${bdf}.sock`);
+    return ['-device', JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path }, ...place })];
   }
 
   /**

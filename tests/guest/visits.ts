@@ -53,12 +53,13 @@ export class Visits {
    * One boot and its verdicts. A guest without a verdict is a failure too, and the next one gets
    * its turn.
    *
+   * @param tools with another kernel. Default: those of all visits
    * @returns the facts, or null without a verdict
    */
-  async visit(title: string, how: BootOptions, verdicts: Verdicts): Promise<Facts | null> {
+  async visit(title: string, how: BootOptions, verdicts: Verdicts, tools = this.tools): Promise<Facts | null> {
     console.log(`\n# ${title}`);
     try {
-      const { facts, complaints, milliseconds } = await boot(this.tools, how);
+      const { facts, complaints, milliseconds } = await boot(tools, how);
       if (this.#isVerbose) {
         for (const [subject, key, value] of facts) console.log(`  ${subject} ${key} ${value.replaceAll('\n', '\n    ')}`);
         console.log(`  QEMU said: ${complaints}\n  besides: ${facts.words}`);
@@ -77,9 +78,10 @@ export class Visits {
    * Serve a device while `visits` are made, and check that nothing is left of them.
    *
    * @param words the arguments of `vfio serve`
+   * @param network as for `ServedDevice.start`
    */
-  async withServed(words: readonly string[], visits: (served: ServedDevice) => Promise<void>): Promise<void> {
-    const served = await ServedDevice.start(words);
+  async withServed(words: readonly string[], visits: (served: ServedDevice) => Promise<void>, network = false): Promise<void> {
+    const served = await ServedDevice.start(words, network);
     try {
       const idle = served.descriptors();
       await visits(served);
