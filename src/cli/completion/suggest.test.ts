@@ -47,7 +47,7 @@ describe('values', () => {
     ['nvme bench sim:nvme --interrupts m', ['msix', 'msi']],
     ['serve nvme --memlock u', ['unlimited']],
     ['serve nv', ['nvme']],
-    ['config sim:', ['sim:edu', 'sim:bench', 'sim:endpoint-test', 'sim:nvme', 'sim:virtio-rng']],
+    ['config sim:', ['sim:82576', 'sim:edu', 'sim:bench', 'sim:endpoint-test', 'sim:nvme', 'sim:virtio-rng']],
     [`config 0000:01: --machine=${desktop}`, [`--machine=${desktop}`]],
     [`explain ${desktop} 0000:01:`, ['0000:01:00.0', '0000:01:00.1']],
     [`config --machine ${desktop} 0000:01:`, ['0000:01:00.0', '0000:01:00.1']],
