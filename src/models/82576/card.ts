@@ -83,6 +83,7 @@ export class Card implements CardPort {
       statistics,
       station: () => this.station(),
       receiveControlChanged: () => this.rings.wake(),
+      time: this.time,
       control: { take: (bytes, offset, length) => this.rings.takesControl(bytes, offset, length) },
     });
     this.switch = new TransmitSwitch(registers, { filter: this.filter, mac: port, statistics, interrupts });

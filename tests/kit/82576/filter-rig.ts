@@ -1,5 +1,5 @@
 /** The filter of an 82576 between a wire and queues that a test looks at. */
-import { Reg } from '../../../src/abi/82576.ts';
+import { Reg, Tsyncctl } from '../../../src/abi/82576.ts';
 import { ReceiveFilter } from '../../../src/models/82576/filter/receive-filter.ts';
 import type { ReceivedFrame, ReceivePort, StatisticsPort } from '../../../src/models/82576/parts.ts';
 import { RegisterSpace } from '../../../src/models/82576/register-space.ts';
@@ -17,6 +17,8 @@ export class FilterRig implements ReceivePort, StatisticsPort {
   /** Counters by their offset, and by pool: `3 received looped`. */
   readonly counts = new Map<number, number>();
   readonly poolCounts: string[] = [];
+  /** First bytes of precision time messages that were stamped. */
+  readonly stamped: number[] = [];
   good = 0;
   sent = 0;
   /** Queues without descriptors. */
@@ -27,6 +29,7 @@ export class FilterRig implements ReceivePort, StatisticsPort {
   constructor() {
     this.registers.declare([
       { name: 'CTRL', offset: Reg.CTRL, section: '8.2.1' },
+      { name: 'TSYNCRXCTL', offset: Reg.TSYNCRXCTL, section: '8.16.1' },
       { name: 'CTRL_EXT', offset: Reg.CTRL_EXT, section: '8.2.3' },
     ]);
     this.filter = new ReceiveFilter(this.registers, {
@@ -34,6 +37,12 @@ export class FilterRig implements ReceivePort, StatisticsPort {
       statistics: this,
       station: () => Uint8Array.of(2, 0, 0, 0, 0, 1),
       receiveControlChanged: () => {},
+      time: {
+        received: (bytes, ptp) => {
+          this.stamped.push(bytes[ptp]!);
+          this.set(Reg.TSYNCRXCTL, Tsyncctl.EN | Tsyncctl.VALID);
+        },
+      },
     });
   }
 

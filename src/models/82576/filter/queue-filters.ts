@@ -77,6 +77,18 @@ export class QueueFilters {
     return frame.ip === 4 ? this.#byFiveValues(frame) : NO_QUEUE;
   }
 
+  /** Where the header of a precision time message begins, if a filter marks it (7.9); or -1. */
+  timeMessageAt(frame: Frame): number {
+    const { words } = this.#registers;
+    if (this.etherType >= 0 && (words[(Reg.ETQF >>> 2) + this.etherType]! & Etqf.TIME_STAMP_1588) !== 0) return frame.start + frame.l3;
+    if (frame.ip !== 4 || frame.l4 !== L4.UDP) return -1;
+    for (let i = 0; i < FTQF_ENTRIES; i++) {
+      const filter = words[(Reg.FTQF >>> 2) + i]!;
+      if ((filter & Ftqf.TIME_STAMP_1588) !== 0 && this.#matches(frame, i, filter)) return frame.start + frame.l4Offset + 8;
+    }
+    return -1;
+  }
+
   #byFiveValues(frame: Frame): number {
     const { words } = this.#registers;
     let queue = NO_QUEUE;

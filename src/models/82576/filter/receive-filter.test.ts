@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { FilterRig, setAddress } from '../../../../tests/kit/82576/filter-rig.ts';
 import { BROADCAST, ethernet, ipv4, ipv6, macOf, tcp, udp } from '../../../../tests/kit/82576/frames.ts';
-import { Ctrl, Mrqc, Psrtype, Rctl, Reg, Rxcsum } from '../../../abi/82576.ts';
+import { Ctrl, Mrqc, Psrtype, Rctl, Reg, Rxcsum, Tsyncctl } from '../../../abi/82576.ts';
 import { PacketType, RssType, RxStatus } from '../../../abi/82576-descriptors.ts';
+import { Etqf, Ftqf, Imir, Synqf } from '../../../abi/82576-filters.ts';
 import { Stat } from '../../../abi/82576-statistics.ts';
 
 const STATION = '02:00:00:00:00:01';
@@ -352,4 +353,53 @@ it('8.19: a frame that no queue takes is no good packet', () => {
   card.full = 1;
   expect(card.fromWire(frameTo(STATION))).toEqual([]);
   expect(card.good).toBe(0);
+});
+
+describe('7.1.2: filters that choose a queue', () => {
+  const message = [0x2a, 2, 0, 44, ...Array<number>(40).fill(0)];
+  const swapped = (port: number): number => ((port & 0xff) << 8) | (port >>> 8);
+
+  it('by EtherType: queue, and its number in the packet type', () => {
+    const card = rig();
+    card.set(Reg.ETQF, (Etqf.FILTER_ENABLE | Etqf.QUEUE_ENABLE | (5 << Etqf.QUEUE_SHIFT) | 0x88b5) >>> 0, 6);
+    expect(card.fromWire(frameTo(STATION))).toMatchObject([{ queue: 5, packetType: 0x806 }]);
+    card.set(Reg.ETQF, (Etqf.FILTER_ENABLE | 0x88b5) >>> 0, 6);
+    expect(card.fromWire(frameTo(STATION))).toMatchObject([{ queue: 0, packetType: 0x806 }]);
+  });
+
+  it('by SYN, then by five values in the order of their priority', () => {
+    const card = rig();
+    const segment = (flags: number): Uint8Array => ethernet(STATION, SENDER, 0x800, ipv4(6, tcp([1], { flags })));
+    const filter = (index: number, queue: number, priority: number, port: number): void => {
+      card.set(Reg.SAQF, 0x0100_000a, index);
+      card.set(Reg.IMIR, ((priority << Imir.PRIORITY_SHIFT) | swapped(port)) >>> 0, index);
+      const masks = Ftqf.MASK_DESTINATION | Ftqf.MASK_SOURCE_PORT;
+      card.set(Reg.FTQF, (masks | Ftqf.QUEUE_ENABLE | (queue << Ftqf.QUEUE_SHIFT) | 6) >>> 0, index);
+    };
+    filter(1, 3, 1, 2000);
+    filter(2, 9, 2, 2000);
+    filter(3, 4, 7, 2001);
+    expect(card.fromWire(segment(0x10))).toMatchObject([{ queue: 9 }]);
+    card.set(Reg.SYNQF, Synqf.QUEUE_ENABLE | (7 << Synqf.QUEUE_SHIFT));
+    expect(card.fromWire(segment(0x02))).toMatchObject([{ queue: 7 }]);
+    expect(card.fromWire(segment(0x10))).toMatchObject([{ queue: 9 }]);
+  });
+
+  it('mark time messages, whose arrival is stamped once until software reads it (7.9)', () => {
+    const card = rig();
+    const layer2 = ethernet(STATION, SENDER, 0x88f7, message);
+    card.set(Reg.ETQF, (Etqf.FILTER_ENABLE | Etqf.TIME_STAMP_1588 | 0x88f7) >>> 0, 3);
+    expect(card.fromWire(layer2)).toMatchObject([{ status: 0 }]);
+    card.set(Reg.TSYNCRXCTL, Tsyncctl.EN);
+    expect(card.fromWire(layer2)).toMatchObject([{ status: RxStatus.TS }]);
+    expect(card.fromWire(layer2)).toMatchObject([{ status: 0 }]);
+    card.set(Reg.TSYNCRXCTL, Tsyncctl.EN);
+    card.set(Reg.IMIR, swapped(319), 3);
+    card.set(Reg.SPQF, swapped(319), 3);
+    card.set(Reg.FTQF, (Ftqf.TIME_STAMP_1588 | Ftqf.MASK_SOURCE | Ftqf.MASK_DESTINATION | 17) >>> 0, 3);
+    const over = (port: number): Uint8Array => ethernet(STATION, SENDER, 0x800, ipv4(17, udp(message, { from: 319, to: port })));
+    card.fromWire(over(320));
+    card.fromWire(over(319));
+    expect(card.stamped).toEqual([0x2a, 0x2a]);
+  });
 });

@@ -6,11 +6,24 @@
  *     pool ─────────────────────────────┘
  */
 
-import { Ctrl, I82576_FRAME_MAX, Mrqc, Rctl, RETA_ENTRIES, Reg, Rfctl, Rplolr, Rxcsum, Vmolr, VtCtl } from '../../../abi/82576.ts';
+import {
+  Ctrl,
+  I82576_FRAME_MAX,
+  Mrqc,
+  Rctl,
+  RETA_ENTRIES,
+  Reg,
+  Rfctl,
+  Rplolr,
+  Rxcsum,
+  Tsyncctl,
+  Vmolr,
+  VtCtl,
+} from '../../../abi/82576.ts';
 import { RxStatus } from '../../../abi/82576-descriptors.ts';
 import { Stat } from '../../../abi/82576-statistics.ts';
 import { MAX_FRAME } from '../../../abi/wire.ts';
-import { type CardPart, POOLS, type ReceivedFrame, type ReceivePort, type StatisticsPort } from '../parts.ts';
+import { type CardPart, POOLS, type ReceivedFrame, type ReceivePort, type StatisticsPort, type TimePort } from '../parts.ts';
 import type { RegisterSpace } from '../register-space.ts';
 import { Pools } from '../switch/pools.ts';
 import { AddressFilter } from './address-filter.ts';
@@ -27,6 +40,8 @@ import { VlanFilter } from './vlan-filter.ts';
 const SHORTEST = 60;
 const LONGEST = 1514;
 const FCS = 4;
+/** The header of a precision time message (IEEE 1588, 13.3). */
+const TIME_MESSAGE = 34;
 const TAG = 4;
 
 /** Frames that the port itself takes, and passes to no queue: PAUSE (IEEE 802.3, 31B). */
@@ -42,6 +57,8 @@ export interface ReceiveFilterPorts {
   station(): Uint8Array;
   /** RCTL was written: a receiver that is on now takes what waits in the packet buffer. */
   receiveControlChanged(value: number): void;
+  /** Default: no frame is stamped. */
+  readonly time?: Pick<TimePort, 'received'>;
   /** Default: the port has no flow control. */
   readonly control?: ControlFrames;
 }
@@ -216,6 +233,7 @@ export class ReceiveFilter implements CardPart {
     let queue = this.#queueFilters.byEtherType(frame);
     if (queue === NO_QUEUE) queue = this.#queueFilters.byPacket(frame);
     if (this.#queueFilters.etherType >= 0) this.#reportEtherType(received);
+    this.#stamp(passage);
     if (queue === NO_QUEUE) {
       const mrqc = words[Reg.MRQC >>> 2]!;
       // A frame without a hash goes to the default queue (7.1.1.1).
@@ -237,6 +255,7 @@ export class ReceiveFilter implements CardPart {
     this.#report(passage, looped, inexact);
     const queue = this.#queueFilters.byEtherType(frame);
     if (this.#queueFilters.etherType >= 0) this.#reportEtherType(received);
+    if (!looped) this.#stamp(passage);
     // An EtherType filter has the last word over the pools, but not over VFRE (7.10.3.5).
     const targets = queue === NO_QUEUE ? pools : (1 << (queue % POOLS)) & words[Reg.VFRE >>> 2]!;
     const high = this.#hashSelectsSecondQueue(passage);
@@ -302,6 +321,17 @@ export class ReceiveFilter implements CardPart {
       if (this.#newKey) this.#makeTables();
       hashFrame(received, frame, this.#hash, mrqc, rfctl);
     }
+  }
+
+  /** The clock samples the arrival of a time message, one until software has read it (7.9.2). */
+  #stamp({ frame, received }: Passage): void {
+    const { words } = this.#registers;
+    const { time } = this.#ports;
+    if (time === undefined || (words[Reg.TSYNCRXCTL >>> 2]! & (Tsyncctl.EN | Tsyncctl.VALID)) !== Tsyncctl.EN) return;
+    const at = this.#queueFilters.timeMessageAt(frame);
+    if (at < 0 || at + TIME_MESSAGE > frame.end) return;
+    time.received(frame.bytes, at);
+    if ((words[Reg.TSYNCRXCTL >>> 2]! & Tsyncctl.VALID) !== 0) received.status |= RxStatus.TS;
   }
 
   #makeTables(): void {
