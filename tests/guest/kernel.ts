@@ -28,6 +28,7 @@ const tests = join(import.meta.dirname, '../conformance');
 /** Programs of the tests that run in the guest. */
 const PROGRAMS = [
   join(tests, 'kernel-cases.ts'),
+  join(tests, '82576/net-cases.ts'),
   ...registerPrograms,
   ...['edu-work.ts', 'mtty-move.ts', 'twin-cases.ts'].map((name) => join(import.meta.dirname, 'programs', name)),
 ];
@@ -91,7 +92,28 @@ export async function visitKernel(
       last.ways.map((way) => [way, [casesCheck(way, 'dynamic vectors, low power, resets of device and bus, dma-bufs', 5)]]),
     ),
   );
+  await visitCards(visits, disk, last);
   await visitNvmeDriver(visits, tools, disk, last, { megabytes: 64, seconds: 2 });
+}
+
+/** Our driver of the 82576 on two of QEMU's cards, and on virtual functions of the first one. */
+async function visitCards(visits: Visits, disk: NodeDisk, kernel: Kernel): Promise<void> {
+  // The newest way alone: the cases take minutes in a guest.
+  const way = kernel.ways.at(-1)!;
+  const card = (index: number) => [
+    ...['-device', `pcie-root-port,id=port${index},chassis=${index + 1},addr=${index + 5}`],
+    ...['-netdev', `hubport,id=net${index},hubid=0`, '-device', `igb,netdev=net${index},bus=port${index},mac=52:54:00:00:00:0${index + 1}`],
+  ];
+  await visits.visit(
+    `our driver on QEMU's igb and its virtual functions, ${kernel.title}`,
+    {
+      ...machine(visits, disk, kernel),
+      scenario: scenario('node.sh', 'net-driver.sh'),
+      qemu: [...disk.qemuDevice, ...card(0), ...card(1)],
+      kernel: [`vfio.modules=${kernel.modules}`, `net.ways=${way}`],
+    },
+    { [way]: [casesCheck(way, 'passes the cases of the datasheet, but where a case names a difference', 50)] },
+  );
 }
 
 async function visitConformance(visits: Visits, disk: NodeDisk, all: readonly Kernel[]): Promise<void> {
