@@ -8,6 +8,8 @@ import { Cleanup } from '../base/cleanup.ts';
 import { type Clock, SystemClock } from '../base/clock.ts';
 import { VfioError } from '../base/errno.ts';
 import { type Logger, silentLogger } from '../base/log.ts';
+import type { EventSource } from '../events/source.ts';
+import type { EventStream } from '../events/stream.ts';
 import type { OpenedWire, WireOptions } from '../models/registry.ts';
 import { cable } from '../models/wires/cable.ts';
 import { hub, learningSwitch, type SharedWire } from '../models/wires/hub.ts';
@@ -179,6 +181,11 @@ export class Wires {
       this.#log.log('info', `${wire.name}: sent ${sent}${out}; received ${received}${back}`);
     });
   }
+}
+
+/** The wires of one server, on the clock of its events. Their lines are events of `source`. */
+export function wiresFor(source: EventSource, { clock }: EventStream): Wires {
+  return new Wires({ clock, log: { log: (level, line) => source.note(level, 'a wire', line) } });
 }
 
 /** `inner`, and a call with its last counters when it is disposed. */

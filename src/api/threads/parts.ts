@@ -3,7 +3,6 @@ import { dirname, resolve } from 'node:path';
 import { Cleanup } from '../../base/cleanup.ts';
 import type { Machine } from '../../engine/machine/machine.ts';
 import type { MachineNumbers } from '../../engine/machine/machine-options.ts';
-import type { EventSource } from '../../events/source.ts';
 import type { EventStream } from '../../events/stream.ts';
 import { type AdminDesk, MachineDesk } from '../admin/desk.ts';
 import { modelOf } from '../admin/model.ts';
@@ -16,7 +15,7 @@ import { modelsOn } from '../models-of-computer.ts';
 import type { PeerProcesses } from '../peer-processes.ts';
 import { DeviceServer } from '../serve.ts';
 import { shellQuoted } from '../shell-quoted.ts';
-import { Wires } from '../wires.ts';
+import { wiresFor } from '../wires.ts';
 import type { DevicesJob, Job, MachineJob, ServedSocket } from './jobs.ts';
 
 /** Things that a part shares with the other parts of its server. */
@@ -105,11 +104,6 @@ async function startMachinePart(job: MachineJob, context: PartContext): Promise<
     carryOut: (request, progress) => desk.carryOut(request, progress),
   };
   return { sockets, desk: own, [Symbol.dispose]: () => owns[Symbol.dispose]() };
-}
-
-/** The wires of one part, on the clock of its events. Their lines are events. */
-function wiresFor(source: EventSource, { clock }: EventStream): Wires {
-  return new Wires({ clock, log: { log: (level, line) => source.note(level, 'a wire', line) } });
 }
 
 /** Their threads have the functions for which others stand in here. */

@@ -6,6 +6,7 @@ import { DeviceCode } from '../../api/device-code.ts';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
 import { PeerProcesses } from '../../api/peer-processes.ts';
 import { DeviceServer } from '../../api/serve.ts';
+import { wiresFor } from '../../api/wires.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { EventStream } from '../../events/stream.ts';
 import type { PassedSocket } from '../../sys/service-manager.ts';
@@ -37,13 +38,15 @@ export async function serveActivated(
   using events = new EventStream({ log: logTo(terminal) });
   using _files = writeEventFiles(events, options, terminal, { record: options.record });
   using _survive = surviveForeignCode(events);
+  using wireEvents = events.source('wires');
+  const wires = wiresFor(wireEvents, events);
   using undo = new Cleanup();
   const processes = new PeerProcesses(options.memlock);
   const mediators = await mediatorsOf(options);
   const sessions: Session[] = [];
   for (const [i, address] of addresses.entries()) {
     const name = names[i]!;
-    const code = undo.use(new DeviceCode(address, terminal.err));
+    const code = undo.use(new DeviceCode(address, terminal.err, wires));
     const model = await code.load(options.watch === true);
     // A socket of systemd has no second one beside it for moves.
     const server = undo.use(

@@ -4,6 +4,7 @@ import { DeviceCode } from '../../api/device-code.ts';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
 import { DeviceServer } from '../../api/serve.ts';
 import { socketPathOf } from '../../api/socket-path.ts';
+import { wiresFor } from '../../api/wires.ts';
 import { Cleanup } from '../../base/cleanup.ts';
 import { VfioError } from '../../base/errno.ts';
 import { EventStream } from '../../events/stream.ts';
@@ -65,8 +66,10 @@ async function serveDevice(text: string, options: ServeOptions, terminal: Termin
   const { record } = options;
   using _files = writeEventFiles(events, options, terminal, { record, ...(options.stdio === true ? { stdoutHas: 'the client' } : {}) });
   using _survive = surviveForeignCode(events);
+  using wireEvents = events.source('wires');
+  const wires = wiresFor(wireEvents, events);
   using undo = new Cleanup();
-  const code = undo.use(new DeviceCode(address, terminal.err));
+  const code = undo.use(new DeviceCode(address, terminal.err, wires));
   const server = undo.use(
     new DeviceServer(await code.load(options.watch === true), {
       name,
