@@ -136,4 +136,43 @@ describe('house: rings in memory that is reached by messages', () => {
     await settle();
     expect(rig.sent).toHaveLength(1);
   });
+
+  test('write-backs that take longer than reads begin no descriptor twice, and a halt loses none', async () => {
+    const rig = new RingsRig((host) => {
+      const port = remote(host);
+      const write = async (iova: Iova, from: Uint8Array) => {
+        for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
+        await port.write(iova, from);
+      };
+      return { ...port, write };
+    });
+    rig.startTransmit(0, 128);
+    for (let i = 0; i < 100; i++) rig.putData(i, BUFFERS + i, 64, EOP | RS);
+    rig.ring(100);
+    for (let i = 0; i < 7; i++) await settle();
+    rig.rings.halt();
+    rig.rings.goOn();
+    for (let i = 0; i < 10; i++) await settle();
+    expect(rig.sent).toHaveLength(100);
+    expect(rig.read(Reg.TDH)).toBe(100);
+    for (let i = 0; i < 100; i++) expect(rig.words(TX_RING, i)[3]! & 1).toBe(1);
+  });
+
+  test('a peer that never answered is not waited for after a reset', async () => {
+    const rig = new RingsRig(remote);
+    rig.write(Reg.TDWBAL, DEAF | 1);
+    rig.startTransmit();
+    for (let i = 0; i < 40; i++) rig.putData(i, BUFFERS, 64, EOP | RS);
+    rig.ring(40);
+    await settle();
+    rig.write(Reg.TXDCTL, 0);
+    rig.write(Reg.TDWBAL, 0);
+    rig.sent.length = 0;
+    rig.startTransmit();
+    rig.putData(0, BUFFERS, 64, EOP | RS);
+    rig.ring(1);
+    await settle();
+    expect(rig.sent).toHaveLength(1);
+    expect(rig.words(TX_RING, 0)[3]! & 1).toBe(1);
+  });
 });

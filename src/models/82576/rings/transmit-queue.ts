@@ -45,6 +45,11 @@ export const Stop = {
 } as const;
 export type Stop = (typeof Stop)[keyof typeof Stop];
 
+interface WriteBack {
+  readonly iova: Iova;
+  readonly bytes: Uint8Array;
+}
+
 /** The port, as its queues see it. */
 export interface TransmitQueuePort {
   /** Whether a frame may leave now. */
@@ -98,8 +103,10 @@ export class TransmitQueue {
   #life = 0;
   #faulted = false;
   #waiting = false;
-  /** Write-backs under way. */
-  #writes = 0;
+  /** It waits for write-backs, of which too many are under way, and for no read. */
+  #crowded = false;
+  /** Write-backs under way, in order. */
+  #unwritten: WriteBack[] = [];
   #lastWrite: Promise<void> = Promise.resolve();
   #bytes = NO_BYTES;
   /** Bytes of the packet so far; -1: the next descriptor is a packet's first. */
@@ -131,6 +138,7 @@ export class TransmitQueue {
 
   /** The ring's registers have changed, or the queue's function has. */
   configure(host: DeviceHost | null): void {
+    if (host !== this.#host) this.#unwritten = [];
     this.#host = host;
     const at = (Reg.TDBAL + this.index * 0x40) >>> 2;
     this.ring.configure(host === null ? null : host.dma, this.#words[at]!, this.#words[at + 1]!, this.#words[at + 2]!);
@@ -141,13 +149,22 @@ export class TransmitQueue {
   abandon(): void {
     this.#life++;
     this.#waiting = false;
+    this.#crowded = false;
+    // A peer that never answers must not hold up what comes later.
+    this.#lastWrite = Promise.resolve();
     this.ring.drop();
     this.#copy.forget();
+  }
+
+  /** Write-backs that `abandon` has cut off are sent again. */
+  goOn(): void {
+    for (const one of this.#unwritten) this.#post(one);
   }
 
   /** The queue is enabled anew, or reset: no packet is under way. */
   restart(): void {
     this.abandon();
+    this.#unwritten = [];
     this.#faulted = false;
     this.#length = -1;
     this.#dropping = false;
@@ -235,7 +252,7 @@ export class TransmitQueue {
         entry = ring;
         at = head * WORDS;
       } else {
-        const fetched = this.#writes >= WRITES_MAX ? Dma.REMOTE : this.ring.fetch(head);
+        const fetched = this.#unwritten.length >= WRITES_MAX ? Dma.REMOTE : this.ring.fetch(head);
         if (fetched !== Dma.DONE) {
           stop = this.#wait(fetched, head, tail);
           break;
@@ -471,19 +488,24 @@ export class TransmitQueue {
   #write(iova: Iova, bytes: Uint8Array): boolean {
     const { dma } = this.#host!;
     if (dma.tryWrite(iova, bytes) !== Dma.REMOTE) return true;
+    this.#unwritten.push({ iova, bytes: bytes.slice() });
+    this.#post(this.#unwritten.at(-1)!);
+    return false;
+  }
+
+  /** Write-backs land in order. */
+  #post({ iova, bytes }: WriteBack): void {
     const life = this.#life;
-    const copy = bytes.slice();
-    this.#writes++;
+    const { dma } = this.#host!;
     this.#lastWrite = this.#lastWrite
-      .then(() => (this.#life === life ? dma.write(iova, copy) : undefined))
+      .then(() => (this.#life === life ? dma.write(iova, bytes) : undefined))
       .catch(() => undefined)
       .then(() => {
-        this.#writes--;
         if (this.#life !== life) return;
+        this.#unwritten.shift();
         this.#port.transmitted(this.index);
-        if (this.#waiting && this.#writes < WRITES_MAX) this.#resume();
+        if (this.#crowded) this.#resume();
       });
-    return false;
   }
 
   #fault(): Stop {
@@ -494,6 +516,7 @@ export class TransmitQueue {
 
   #resume(): void {
     this.#waiting = false;
+    this.#crowded = false;
     this.#port.resume(this.index);
   }
 
@@ -501,8 +524,9 @@ export class TransmitQueue {
   #wait(fetched: Dma, head: number, tail: number): Stop {
     if (fetched === Dma.FAULT) return this.#fault();
     this.#waiting = true;
-    // With many write-backs under way the next of them goes on.
-    if (this.#writes < WRITES_MAX) void this.#fetchRemote(head, tail);
+    // With many write-backs under way the end of one goes on.
+    if (this.#unwritten.length >= WRITES_MAX) this.#crowded = true;
+    else void this.#fetchRemote(head, tail);
     return Stop.MESSAGE;
   }
 

@@ -90,7 +90,9 @@ export class TransmitRings implements CardPart, TransmitQueuePort {
 
   /** Base or length of a ring has changed. */
   ringChanged(queue: number): void {
-    this.#queues[queue]!.configure(this.#parts.card.ownerOf(queue)?.host ?? null);
+    const one = this.#queues[queue]!;
+    one.configure(this.#parts.card.ownerOf(queue)?.host ?? null);
+    if ((this.#halted & (1 << queue)) === 0) one.goOn();
   }
 
   tailChanged(queue: number): void {
@@ -130,6 +132,7 @@ export class TransmitRings implements CardPart, TransmitQueuePort {
 
   /** Work that `halt` has abandoned begins again. */
   goOn(queues: number): void {
+    for (const queue of this.#queues) if ((this.#halted & queues & (1 << queue.index)) !== 0) queue.goOn();
     this.#halted &= ~queues;
     this.#ready |= queues;
     this.kick();
