@@ -85,8 +85,11 @@ interface EchoOptions extends StopOptions {
 export async function echoFrames({ terminal }: CommandContext, options: EchoOptions, at: string): Promise<number> {
   const { echo } = await import('./echo.ts');
   using access = await accessOf(options, terminal);
-  const ready = (line: string) => terminal.out(line);
-  return await untilSignal((signal) => echo(at, { ...options, ...access, signal, ready }), ready);
+  const ready = (line: string) => terminal.err(line);
+  return await untilSignal(
+    (signal) => echo(at, { ...options, ...access, signal, ready }),
+    (line) => terminal.out(line),
+  );
 }
 
 interface ShareOptions extends EchoOptions {
@@ -96,8 +99,9 @@ interface ShareOptions extends EchoOptions {
 export async function shareCard({ terminal }: CommandContext, options: ShareOptions, at: string): Promise<number> {
   const { share } = await import('./share.ts');
   using access = await accessOf(options, terminal);
+  const ready = (line: string) => terminal.err(line);
   const say = (line: string) => terminal.out(line);
-  return await untilSignal((signal) => share(at, { ...options, ...access, signal, say }), say);
+  return await untilSignal((signal) => share(at, { ...options, ...access, signal, ready, say }), say);
 }
 
 interface BenchOptions extends AccessOptions {

@@ -26,7 +26,7 @@ export interface CaptureOptions extends StopOptions, DeviceAccess {
 export async function capture(address: string, output: string, options: CaptureOptions): Promise<string> {
   const { promiscuous, interrupts, program, signal, ready } = options;
   refuseTerminal(output, 'a capture');
-  await using port = await openPort(address, { mtu: MTU, interrupts, receiveEntries: 4096, ...accessIn(options) });
+  await using port = await openPort(address, { mtu: MTU, interrupts, receiveEntries: 2048, ...accessIn(options) });
   await using sink = await openSink(output);
   using stop = new Stopwatch(options, signal);
   if (promiscuous) await port.setPromiscuous({ all: true, groups: true });

@@ -12,6 +12,9 @@ export interface ShareOptions extends StopOptions, DeviceAccess {
   readonly ip?: Uint8Array | undefined;
   readonly interrupts: Interrupts;
   readonly signal: AbortSignal;
+  /** Called when it serves. */
+  readonly ready: (line: string) => void;
+  /** Called for each event. */
   readonly say: (line: string) => void;
 }
 
@@ -40,7 +43,7 @@ const bitsOf = (set: number) =>
 
 /** @returns the line for people */
 export async function share(address: string, options: ShareOptions): Promise<string> {
-  const { vf: wanted = [], ip = null, interrupts, signal, say } = options;
+  const { vf: wanted = [], ip = null, interrupts, signal, ready, say } = options;
   await using port = await openPhysicalPort(address, { virtualFunctions: true, interrupts, ...accessIn(options) });
   using stop = new Stopwatch(options, signal);
   using _events = port.on((event) => {
@@ -49,7 +52,7 @@ export async function share(address: string, options: ShareOptions): Promise<str
     if (event.kind === 'gone' || event.kind === 'failed') stop.end();
   });
   settle(port.virtualFunctions, wanted);
-  say(`${port.mac} shares its card; ${port.virtualFunctions.count} virtual functions are enabled`);
+  ready(`${port.mac} shares its card; ${port.virtualFunctions.count} virtual functions are enabled`);
   const counts = await answerFrames(port, { ip, swap: false }, stop);
   await port.ready();
   const served = port.virtualFunctions.all;
