@@ -290,9 +290,9 @@ class MachinePerClient implements Disposable {
   /** A machine that no client has used. The previous machine has no user any more. */
   next(): Machine {
     if (this.#isUsed) {
-      const before = this.#running;
+      // Idempotent. A wire has room for one port: the one before leaves first.
+      this.#running.owns[Symbol.dispose]();
       this.#running = this.#start();
-      before.owns[Symbol.dispose]();
       this.#started(this.#running.machine);
     }
     this.#isUsed = true;
