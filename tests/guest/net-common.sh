@@ -120,7 +120,7 @@ again() { # KEY
   wait_for 60 has_interface "$bdf"
   card=$(interface "$bdf")
   up "$card" "$address"
-  wait_for 20 ping -c 1 -W 1 "$peer"
+  wait_for 3 ping -c 1 -W 1 "$peer"
   pings "$1" "$peer"
   kernel_says "$name" "$1"
 }

@@ -38,7 +38,7 @@ link_changes() {
   wait_for 60 has_carrier "$card"
   echo "@ $name carrier.with $(cat "/sys/class/net/$card/carrier")"
   # The other guest's driver looks at its mailbox every two seconds.
-  wait_for 60 ping -c 1 -W 1 "$peer"
+  wait_for 3 ping -c 1 -W 1 "$peer"
   pings again "$peer"
   kernel_says "$name" again
 }

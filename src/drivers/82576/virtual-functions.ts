@@ -218,8 +218,10 @@ export class VirtualFunctions {
   /** Resets and messages since the last look (7.8.2.9). */
   serve(): void {
     for (let round = 0; round < MESSAGES_MAX; round++) {
-      const resets = this.#mailbox.takeResets();
+      // In this order: the reset behind which a driver sends its message is seen with the message, or
+      // before it, never after it, when the function would be off again.
       const causes = this.#mailbox.takeCauses();
+      const resets = this.#mailbox.takeResets();
       const waiting = this.#served.some((served) => served.waiting || served.answer !== null);
       if (resets === 0 && causes === 0 && !(waiting && round === 0)) return;
       if (resets !== 0) this.#countFunctions();
