@@ -162,6 +162,8 @@ export interface SriovDeclaration {
   readonly vf: VirtualFunctionModel;
   /** From the PF's routing id to that of VF 0; Default: 1. */
   readonly firstOffset?: number;
+  /** Offset of the capability. Default: behind the others. */
+  readonly at?: number;
   /** From one VF's routing id to the next one's; Default: 1. */
   readonly stride?: number;
 }

@@ -35,6 +35,7 @@ export function physicalFunctionOf(declaration: PciDeclaration, vfs: SriovDeclar
     firstOffset: vfs.firstOffset ?? 1,
     stride: vfs.stride ?? 1,
     bars: (vf.bars ?? []).map((bar) => vfBar(bar, name)),
+    ...(vfs.at === undefined ? {} : { at: vfs.at }),
   });
   return { ...declaration, extendedCapabilities: [...extended, capability] };
 }

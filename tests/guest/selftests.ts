@@ -31,7 +31,7 @@ const SOURCES = [
 ];
 
 /** Devices by their names in the table of results, and what `vfio exec` makes of them. */
-const DEVICES: Readonly<Record<string, string>> = { edu: 'edu', nvme: 'nvme,size=64M,vfs=2' };
+const DEVICES: Readonly<Record<string, string>> = { edu: 'edu', nvme: 'nvme,size=64M,vfs=2', igb: '82576' };
 
 type Result = 'pass' | 'skip' | 'FAIL';
 

@@ -53,7 +53,7 @@ export function intel82576(options: Intel82576Options = {}): DeviceModel {
   return {
     declaration: physicalDeclaration,
     create: (host: DeviceHost) => new PhysicalFunction(host, { wire: options.wire, eeprom }),
-    ...(totalVfs === 0 ? {} : { sriov: { totalVfs, firstOffset: VF_OFFSET, stride: VF_STRIDE, vf: virtualFunctions } }),
+    ...(totalVfs === 0 ? {} : { sriov: { totalVfs, firstOffset: VF_OFFSET, stride: VF_STRIDE, at: 0x160, vf: virtualFunctions } }),
   };
 }
 
@@ -92,7 +92,7 @@ const physicalDeclaration: PciDeclaration = {
     msix({ vectors: PF_MESSAGES, tableBar: Bar.MSIX, tableOffset: 0, pbaBar: Bar.MSIX, pbaOffset: MSIX_PENDING, at: 0x70 }),
     pcie({ flr: true, at: 0xa0 }),
   ],
-  extendedCapabilities: [aer({ at: 0x100 }), ari({ at: 0x150 })],
+  extendedCapabilities: [aer({ version: 1, at: 0x100 }), ari({ at: 0x150 })],
 };
 
 /** The VF's half of SR-IOV (9.7). */
@@ -112,7 +112,7 @@ export const virtualDeclaration: PciDeclaration = {
     msix({ vectors: I82576_VF_VECTORS, tableBar: Bar.MSIX, tableOffset: 0, pbaBar: Bar.MSIX, pbaOffset: MSIX_PENDING, at: 0x70 }),
     pcie({ flr: true, at: 0xa0 }),
   ],
-  extendedCapabilities: [aer({ at: 0x100 }), ari({ at: 0x150 })],
+  extendedCapabilities: [aer({ version: 1, at: 0x100 }), ari({ at: 0x150 })],
 };
 
 function checkVfs(vfs: number): number {
