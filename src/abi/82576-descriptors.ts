@@ -27,6 +27,7 @@ export const RxWriteBack = {
   vlan: 14,
 } as const;
 
+/** The first word of an advanced receive descriptor that is written back (7.1.5.2). */
 export const RxInfo = {
   RSS_TYPE: 0xf,
   PACKET_TYPE_SHIFT: 4,

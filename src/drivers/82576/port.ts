@@ -68,6 +68,7 @@ export abstract class Port implements SignalPort, AsyncDisposable, Disposable {
   /** Frames completed at the last look, by queue, and since when that has not changed. */
   readonly #progress: { completed: number; sinceNs: number }[];
 
+  /** A port whose queues are not open yet. */
   protected constructor(dev: DriverDevice, settings: PortSettings, places: readonly QueuePlace[]) {
     this.dev = dev;
     this.settings = settings;
@@ -358,6 +359,7 @@ export abstract class Port implements SignalPort, AsyncDisposable, Disposable {
     }
   }
 
+  /** Gives the receive queues their buffers. */
   protected openQueues(): void {
     for (const queue of this.receiveQueues) queue.open();
   }
@@ -403,6 +405,7 @@ export abstract class Port implements SignalPort, AsyncDisposable, Disposable {
     this.listeners.emit({ kind: 'gone', reason });
   }
 
+  /** A line in the device's log. */
   protected note(level: 'info' | 'warn' | 'error', text: string): void {
     this.dev.device.eventPort.emit('note', { level, about: '82576 driver', text });
   }

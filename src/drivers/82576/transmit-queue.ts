@@ -272,7 +272,7 @@ export function contextLengths(mac: number, ip: number, vlan = 0): number {
   return (ip | (mac << TxContext.MACLEN_SHIFT) | (vlan << TxContext.VLAN_SHIFT)) >>> 0;
 }
 
-/** @param mss 0: no segmentation */
+/** The word of a context for segmentation (7.2.2.4). @param mss payload of a frame; 0: one frame */
 export function contextSegments(l4: number, mss: number): number {
   return ((l4 << TxContext.L4LEN_SHIFT) | (mss << TxContext.MSS_SHIFT)) >>> 0;
 }

@@ -72,6 +72,7 @@ export class VirtualFunctions {
   readonly #message = new Uint32Array(MAILBOX_WORDS);
   #count = 0;
 
+  /** The driver of the physical function makes it. */
   constructor(port: VirtualFunctionsPort) {
     this.#port = port;
     this.#mailbox = new PhysicalMailbox(port.registers);
@@ -218,8 +219,8 @@ export class VirtualFunctions {
   /** Resets and messages since the last look (7.8.2.9). */
   serve(): void {
     for (let round = 0; round < MESSAGES_MAX; round++) {
-      // In this order: the reset behind which a driver sends its message is seen with the message, or
-      // before it, never after it, when the function would be off again.
+      // In this order: a driver sends its message behind its reset. The reset is seen with the
+      // message or before it. Seen after it, the reset would turn the function off again.
       const causes = this.#mailbox.takeCauses();
       const resets = this.#mailbox.takeResets();
       const waiting = this.#served.some((served) => served.waiting || served.answer !== null);

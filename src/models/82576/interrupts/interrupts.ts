@@ -2,6 +2,9 @@
  * Interrupts (7.3, 8.8). Without GPIE.Multiple_MSIX there is one interrupt for all causes: the pin,
  * an MSI, or message 0 of MSI-X. With it, IVAR gives each queue one of 25 vectors, of which virtual
  * functions own three each, from the top down; those are messages of MSI-X in either mode.
+ *
+ * Longer than 400 lines because a cause, an enable bit, and what has been signalled of both change
+ * together, in each of the three modes.
  */
 import { Eicr, Eitr, Gpie, Icr, Ivar, Reg } from '../../../abi/82576.ts';
 import { Stat } from '../../../abi/82576-statistics.ts';
