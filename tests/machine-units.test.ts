@@ -16,7 +16,7 @@ import type { Machine } from '../src/engine/machine/machine.ts';
 import type { MachineOptions } from '../src/engine/machine/machine-options.ts';
 import type { FunctionSpec, MachineSpec } from '../src/engine/machine/machine-spec.ts';
 import { sliceOf, ties, unitsOf } from '../src/engine/machine/units.ts';
-import { testMachine } from './kit/machines.ts';
+import { ProbeLog, testMachine } from './kit/machines.ts';
 
 type Make = (spec: MachineSpec, options: Partial<MachineOptions>) => Promise<Machine>;
 
@@ -79,6 +79,8 @@ it.each(files)('%s is the same in parts', async (file) => {
   await compared(readMachineFile(file), (spec, options) => importMachineOf(file, spec, options));
 });
 
+/** A device that others call by a wire. */
+const wired = (at: string): FunctionSpec => ({ at, model: 'wired' });
 const probe = (at: string): FunctionSpec => ({ at, model: 'probe' });
 const card = (at: string, more: Partial<FunctionSpec> = {}): FunctionSpec => ({ at, id: '8086:100e', classCode: 0x020000, ...more });
 const hostDrivers = [{ name: 'e1000', ids: ['8086:100e'], sriov: true }];
@@ -163,11 +165,14 @@ describe('a tie', () => {
     [3, { ...own, devices: [port('01.0', [{ at: '00.0', kind: 'pcie-to-pci-bridge', devices: [card('01.0'), card('02.0')] }])] }],
     [4, { devices: [card('01.0', { interruptDisable: false }), card('05.0')] }],
     [5, { ...own, devices: [card('02.0'), card('0001:00:00.0', { requester: '00:02.0' })] }],
-    [6, { params: { maxVectors: 8 }, devices: [probe('01.0'), card('02.0')] }],
+    [6, { ...own, devices: [wired('01.0'), wired('02.0')] }],
+    [7, { params: { maxVectors: 8 }, devices: [probe('01.0'), card('02.0')] }],
   ];
 
   it.each(machines)('of row %i joins, and no other row does', (row, spec) => {
-    const { machine } = testMachine(spec);
+    const log = new ProbeLog();
+    const models = { probe: log.model, wired: { ...log.model, sharesWith: 'wire lan' } };
+    const { machine } = testMachine(spec, { models });
     using _machine = machine;
     const joins = ties.map(({ key }) => {
       const keys = [...machine.functions.values()]

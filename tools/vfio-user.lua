@@ -53,6 +53,7 @@ local errnos = {
   [90] = "EMSGSIZE",
   [95] = "EOPNOTSUPP",
   [98] = "EADDRINUSE",
+  [100] = "ENETDOWN",
   [104] = "ECONNRESET",
   [110] = "ETIMEDOUT",
   [111] = "ECONNREFUSED",

@@ -7,11 +7,13 @@ import { RegionIndex } from '../abi/vfio.ts';
 import { VfioError } from '../base/errno.ts';
 import { Machine } from '../engine/machine/machine.ts';
 import type { MachineSpec } from '../engine/machine/machine-spec.ts';
-import { models } from '../models/registry.ts';
 import { HeapMemory } from '../sys/fake.ts';
 import { parseMachine, readMachineFile } from './machine-file.ts';
+import { modelsOn } from './models-of-computer.ts';
+import { Wires } from './wires.ts';
 
 const examples = join(import.meta.dirname, '../../examples/machines');
+const models = modelsOn(new Wires({ planned: true }));
 const start = (spec: MachineSpec) => new Machine(spec, { allocate: HeapMemory.allocate, models });
 
 function problems(source: string): string[] {

@@ -181,7 +181,9 @@ static void fuzz(int count) {
   if (opened(&it) < 0) return;
   const int fds[] = {it.container, it.group, it.device, open("/dev/iommu", O_RDWR), open("/dev/null", O_RDWR), 9999};
   static unsigned char bytes[2 * FUZZ_BYTES];
-  char *edge = mmap(NULL, FUZZ_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  /* A page of nothing lies behind the edge: answers would overwrite the C library otherwise. */
+  char *edge = mmap(NULL, 2 * FUZZ_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  mprotect(edge, FUZZ_BYTES, PROT_READ | PROT_WRITE);
   for (int i = 0; i < count; i++) {
     for (int k = 0; k < 64; k += 8) {
       uint64_t word = chance() % 4 == 0 ? chance() : chance() % 64;

@@ -145,9 +145,14 @@ export class Media {
     );
     return {
       [Symbol.dispose]: () => {
-        const locked = this.#lock();
-        registers.write32(Reg.SW_FW_SYNC, registers.read32(Reg.SW_FW_SYNC) & ~bit);
-        if (locked) this.#unlock();
+        try {
+          const locked = this.#lock();
+          registers.write32(Reg.SW_FW_SYNC, registers.read32(Reg.SW_FW_SYNC) & ~bit);
+          if (locked) this.#unlock();
+        } catch (error) {
+          // A card that is gone holds no semaphore: the error of the work itself is the one to see.
+          if (!(error instanceof VfioError) || error.code !== 'ENODEV') throw error;
+        }
       },
     };
   }
