@@ -410,7 +410,6 @@ export const Ctrl = {
   RST: 0x400_0000,
   RFCE: 0x800_0000,
   TFCE: 0x1000_0000,
-  DEV_RST: 0x2000_0000,
   VME: 0x4000_0000,
   PHY_RST: 0x8000_0000,
 } as const;
@@ -431,7 +430,6 @@ export const Status = {
   NUM_VFS: 0x3_c000,
   IOV_MODE: 0x4_0000,
   GIO_MASTER_EN: 0x8_0000,
-  DEV_RST_SET: 0x10_0000,
   PF_RST_DONE: 0x20_0000,
   MAC_CLK_GATED: 0x8000_0000,
 } as const;

@@ -6,6 +6,7 @@ import {
   Ctrl,
   CtrlExt,
   Eecd,
+  Eicr,
   Gpie,
   I82576_POOLS,
   I82576_QUEUES,
@@ -361,7 +362,11 @@ export class PhysicalPort extends Port {
       registers.write32(Reg.IVAR0 + 4 * i, value);
     });
     registers.write32(Reg.IVAR_MISC, (signals.other | Ivar.VALID) << 8);
-    if (!msix) return;
+    if (!msix) {
+      // IMS alone enables nothing while the other causes are masked here (8.8.3).
+      registers.write32(Reg.EIMS, Eicr.OTHER);
+      return;
+    }
     const all = 2 ** signals.vectors - 1;
     registers.write32(Reg.EIAC, all);
     registers.write32(Reg.EIAM, all);

@@ -41,7 +41,7 @@ export type ResetKind =
   | { readonly kind: 'vf'; readonly vf: number; readonly silent?: true }
   /** CTRL.RST: the port's logic; what the EEPROM has loaded stays. */
   | { readonly kind: 'software' }
-  /** FLR of the PF, CTRL.DEV_RST, D3hot to D0, power-on. */
+  /** FLR of the PF, D3hot to D0, power-on. */
   | { readonly kind: 'device' };
 
 /** A room of the card. */

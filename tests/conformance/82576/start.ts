@@ -1,4 +1,5 @@
 /** Cases of starting a port: reset, address, EEPROM, link, interrupts (4.6, 6, 3.5, 7.3). */
+import { setImmediate as turnOfEventLoop } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import { macText } from '../../../src/drivers/82576/mac-address.ts';
 import { frame } from './bytes.ts';
@@ -35,11 +36,17 @@ export function startCases(open: OpenNet): void {
     using inbox = new Inbox(right);
     for (let i = 0; i < 20; i++) {
       const sent = frame(right.mac, left.mac, 64, i);
+      // It is awaited before it comes, so that an interrupt has to announce it.
+      const next = inbox.next();
+      await turnOfEventLoop();
       await left.send(sent);
-      expect((await inbox.next()).bytes).toEqual(sent);
+      expect((await next).bytes).toEqual(sent);
     }
     await left.flush({ timeoutMs: 60_000 });
     expect(left.transmitQueue().inFlight).toBe(0);
+    const { IAC: interruptsSent } = right.statistics().registers;
+    if (interrupts === 'poll') expect(interruptsSent).toBe(0);
+    else expect(interruptsSent).toBeGreaterThan(0);
   });
 
   it('house: options that make no sense are refused, and the device is closed', async () => {
