@@ -2,7 +2,7 @@
  * Devices in threads, as `vfio serve` runs them: a device that computes, fails or ends leaves the
  * others alone, and administration and events are those of one machine.
  */
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -196,6 +196,14 @@ describe('several devices', () => {
         .sort(),
     ).toEqual(['edu-2.sock', 'edu.sock', 'selfish-model.sock']);
     expect([read(at('edu.sock')), read(at('edu-2.sock')), read(at('selfish-model.sock'))]).toEqual([EDU_ID, EDU_ID, SELFISH_ID]);
+    expect(await served.end()).toBe(0);
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  it('have a directory of their own, which the server makes and removes', async () => {
+    await using served = new VfioProcess(['serve', 'edu', 'edu', '--socket-path', at('made')]);
+    await served.says('listening at 2 sockets');
+    expect([statSync(at('made')).mode & 0o777, read(at('made/edu-2.sock'))]).toEqual([0o700, EDU_ID]);
     expect(await served.end()).toBe(0);
     expect(readdirSync(folder)).toEqual([]);
   });

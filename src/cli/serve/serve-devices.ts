@@ -1,6 +1,7 @@
 /** `vfio serve nvme edu ./card.ts`: several devices beside each other. */
 import { join, resolve } from 'node:path';
 import { surviveForeignCode } from '../../api/foreign-context.ts';
+import { MachineDirectory } from '../../api/machine-directory.ts';
 import { socketPathOf } from '../../api/socket-path.ts';
 import type { ServedDevice } from '../../api/threads/jobs.ts';
 import { serveDevices as serveParts } from '../../api/threads/serve-parts.ts';
@@ -27,6 +28,7 @@ export async function serveDevices(devices: readonly string[], options: ServeOpt
   using events = new EventStream({ log: logTo(terminal) });
   using _files = writeEventFiles(events, options, terminal, { record: options.record });
   using _survive = surviveForeignCode(events);
+  using _directory = options.socketPath === undefined ? null : new MachineDirectory(resolve(options.socketPath));
   await using served = await unlessStopped(stop, (signal) =>
     serveParts(named, { ...servingOf(options), events, report: terminal.err, signal }),
   );
