@@ -180,6 +180,13 @@ describe('one machine', () => {
     for (const { cause, device } of reads.slice(-10)) expect(bySeq.get(cause)).toMatchObject({ kind: 'message', device });
   });
 
+  it('says when no function has a socket, and how one gets it', async () => {
+    writeFileSync(at('none.yaml'), 'devices: [{ at: 01.0, kind: root-port, devices: [{ at: 00.0, model: edu }] }]');
+    await using served = await VfioProcess.serve(at('none.yaml'), at('served'));
+    expect(served.stderr).toContain('no function has a socket yet: vfio-pci drives none.');
+    expect(served.stderr).toContain(`vfio admin ${at('served')} bind BDF vfio-pci`);
+  });
+
   it('runs in the calling thread with a clock of the program', async () => {
     await using served = await serveMachine(writeMachine(), at('served'), { clock: new ManualClock() });
     expect([served.threads, served.sockets.length]).toEqual([0, 3]);

@@ -117,6 +117,8 @@ describe('wires of a machine', () => {
     const card = modelsOn(wires)['82576'];
     expect(fixOf(() => card({ wire: 'switch:a', loss: '2' }))).toContain('it is a probability, from 0 to 1');
     expect(fixOf(() => card({ wire: 'switch:a', rate: 'fast' }))).toContain('100mbit');
+    expect(() => card({ vfs: 'many' })).toThrow("82576's vfs is many; it must be from 0 to 8 virtual functions");
+    expect(fixOf(() => card({ wire: 'fd:12345' }))).toContain('this process was started without a descriptor 12345');
   });
 
   it('house: devices that share a named wire are one unit; others are units of their own', () => {

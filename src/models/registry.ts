@@ -7,6 +7,7 @@ import { VfioError } from '../base/errno.ts';
 import { SIZE_FORMS, sizeOf } from '../base/size.ts';
 import type { DeviceModel } from '../pci/declaration.ts';
 import { intel82576 } from './82576/82576.ts';
+import { POOLS } from './82576/parts.ts';
 import { bench } from './bench/bench.ts';
 import { type EduOptions, edu } from './edu/edu.ts';
 import { endpointTest } from './endpoint-test/endpoint-test.ts';
@@ -27,7 +28,7 @@ export type ModelFactory = (options?: ModelOptions) => DeviceModel;
 export const models = {
   /** QEMU's teaching device. Options: those of `EduOptions`, as text or numbers. */
   edu: (options = {}) =>
-    edu(read<EduOptions>('edu', options, { dmaMask: u64, factorialMs: duration, dmaMs: duration, vfs: vfCount, migration: flag })),
+    edu(read<EduOptions>('edu', options, { dmaMask: u64, factorialMs: duration, dmaMs: duration, vfs: vfCount(MAX_VFS), migration: flag })),
   /** A device for measurements, without options. */
   bench: (options = {}) => {
     read<object>('bench', options, {});
@@ -283,11 +284,13 @@ const duration: Reader<number> = (value, what) => {
 /** Each is a model of its own. */
 const MAX_VFS = 255;
 
-const vfCount: Reader<number> = (value, what) => {
-  const count = typeof value === 'string' && /^\d{1,3}$/.test(value) ? Number(value) : value;
-  if (typeof count === 'number' && Number.isInteger(count) && count >= 0 && count <= MAX_VFS) return count;
-  throw new VfioError('EINVAL', `${what} is ${shown(value)}; it must be from 0 to ${MAX_VFS} virtual functions`);
-};
+const vfCount =
+  (most: number): Reader<number> =>
+  (value, what) => {
+    const count = typeof value === 'string' && /^\d{1,3}$/.test(value) ? Number(value) : value;
+    if (typeof count === 'number' && Number.isInteger(count) && count >= 0 && count <= most) return count;
+    throw new VfioError('EINVAL', `${what} is ${shown(value)}; it must be from 0 to ${most} virtual functions`);
+  };
 
 const size: Reader<number> = (value, what) => {
   const bytes = typeof value === 'string' ? sizeOf(value) : value;
@@ -344,12 +347,14 @@ const bitRate: Reader<number> = (value, what) => {
   const factor = { bit: 1, kbit: 1e3, mbit: 1e6, gbit: 1e9 }[unit.toLowerCase()] ?? 1;
   const bits = digits === undefined ? value : Number(digits) * factor;
   if (typeof bits === 'number' && bits > 0 && bits <= 1e15) return bits;
-  throw new VfioError('EINVAL', `${what} is ${shown(value)}; it is a rate`, { fix: 'Give bits per second, or 64kbit, 100mbit, 1gbit.' });
+  throw new VfioError('EINVAL', `${what} is ${shown(value)}; it is no number of bits per second`, {
+    fix: 'Give bits per second, or 64kbit, 100mbit, 1gbit.',
+  });
 };
 
 const ethernetReaders = {
   mac: string,
-  vfs: vfCount,
+  vfs: vfCount(POOLS),
   wire: string,
   remote: string,
   pace,
@@ -376,7 +381,7 @@ const nvmeReaders = {
   doorbells: doorbellKind,
   serial: string,
   model: string,
-  vfs: vfCount,
+  vfs: vfCount(MAX_VFS),
   vfSize: size,
   vfImage: texts,
   iops: integer,

@@ -84,7 +84,13 @@ export function checkIsSocket(fd: OwnedFd, listening: boolean): void {
 export function takeOver(number: number): OwnedFd {
   checkIndex(number, 0x7fff_ffff, 'the descriptor', 'EBADF');
   const what = `taking over descriptor ${number}`;
-  checked(addon().fcntl(number, Sys.F_SETFD, Sys.FD_CLOEXEC), what);
+  const result = addon().fcntl(number, Sys.F_SETFD, Sys.FD_CLOEXEC);
+  if (result === -Errno.EBADF) {
+    throw new VfioError('EBADF', `this process was started without a descriptor ${number}`, {
+      fix: 'Give the number of a descriptor that the parent process has opened and passed on.',
+    });
+  }
+  checked(result, what);
   return OwnedFd.own(number, what);
 }
 

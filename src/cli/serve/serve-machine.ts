@@ -39,6 +39,11 @@ export async function serveMachine(file: string, options: ServeOptions, terminal
   if (served === null) return await stop.status;
   manager.ready(`${served.sockets.length} sockets at ${directory}`, stop);
   for (const { path, about } of served.sockets) guideOf(options, terminal)(`unix:${path}  ${about}`);
+  if (served.sockets.length === 0) {
+    terminal.err(
+      `no function has a socket yet: vfio-pci drives none. In ${file} it is driver: vfio-pci, and now vfio admin ${directory} bind BDF vfio-pci`,
+    );
+  }
   terminal.err(`listening at ${directory}${served.threads === 0 ? '' : `, with ${served.threads} threads for its devices`}`);
   return await stop.status;
 }
