@@ -152,6 +152,8 @@ describe('vfio net bench', () => {
     expect(alone.out).toMatch(/^frames of 64 bytes, depth 8: \S+, loopback$/m);
     expect(alone.out).toMatch(/^ {2}frames\/s +[\d,]+ +[\d,]+ frames in \d+\.\d s, 0 lost$/m);
     expect(alone.out).toMatch(/^ {2}latency +p50 .* p95 .* p99 .* p99\.9 .* max /m);
+    const twice = await vfio('net', 'bench', cards[0], cards[0]);
+    expect([twice.status, twice.err]).toEqual([1, expect.stringContaining('is both cards, and a card has one driver')]);
     const both = await vfio('net', 'bench', ...cards, '--seconds', '0.2', '--size', '1518', '--json');
     const document = JSON.parse(both.out);
     expect(document).toMatchObject({ schema: 'vfio-ts/net-bench/1', size: 1518, lost: 0, address: cards[0], receiver: cards[1] });

@@ -17,6 +17,7 @@ const pages: readonly (readonly [page: string, commands: number])[] = [
   ['iommufd.md', 1],
   ['exec.md', 1],
   ['82576.md', 1],
+  ['wires.md', 1],
   ['guides/write-a-device.md', 2],
   ['guides/write-a-driver.md', 2],
   ['guides/test-a-driver.md', 1],

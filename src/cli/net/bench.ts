@@ -23,6 +23,11 @@ export interface BenchOptions extends DeviceAccess {
 
 /** @param receiver  null: the first card sends to itself */
 export async function bench(address: string, receiver: string | null, options: BenchOptions): Promise<Report> {
+  if (receiver === address && !address.startsWith('sim:')) {
+    throw new VfioError('EINVAL', `${address} is both cards, and a card has one driver`, {
+      fix: 'Leave the second one out: the card sends to itself then.',
+    });
+  }
   const how = { mtu: MTU, interrupts: 'poll', receiveEntries: 512, transmitEntries: 512, ...accessIn(options) } as const;
   await using from = await openPort(address, how);
   await using other = receiver === null ? null : await openPort(receiver, how);

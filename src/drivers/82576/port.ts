@@ -8,6 +8,7 @@ import { Status } from '../../abi/82576.ts';
 import type { RegisterAccess } from '../../abi/device.ts';
 import { checkIndex } from '../../base/check.ts';
 import { VfioError } from '../../base/errno.ts';
+import { INSPECT } from '../../base/inspect.ts';
 import { KeepAlive } from '../../base/keep-alive.ts';
 import type { DriverDevice } from '../kit/driver-device.ts';
 import type { WaitOptions } from '../kit/interrupts.ts';
@@ -90,6 +91,13 @@ export abstract class Port implements SignalPort, AsyncDisposable, Disposable {
       },
       ['asleep', 'resume', 'gone'],
     );
+  }
+
+  /** The line that `console.log` prints of it. */
+  [INSPECT](): string {
+    const { up, speed, fullDuplex } = this.#link;
+    const link = up ? `${speed} Mbit/s ${fullDuplex ? 'full' : 'half'} duplex` : 'no link';
+    return `Port ${this.dev.name}: ${this.#state}, ${this.mac}, ${link}, ${this.receiveQueues.length} queues`;
   }
 
   /** The state of the port. */

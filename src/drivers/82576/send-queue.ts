@@ -2,6 +2,7 @@
  * Frames that people send: they go into the ring at once while it has room, and wait in order while
  * it has none. One doorbell announces the frames of one turn.
  */
+import { I82576_FRAME_MAX } from '../../abi/82576.ts';
 import { TxContext } from '../../abi/82576-descriptors.ts';
 import { VfioError } from '../../base/errno.ts';
 import { FrameHeaders } from './headers.ts';
@@ -33,6 +34,8 @@ interface Pending {
 
 /** The shortest frame that a port sends: a header. The card pads to 60 bytes (TCTL.PSP). */
 const SHORTEST = 14;
+/** The card throws longer ones away; it adds a check sequence of four bytes (7.1.4.3). */
+const LONGEST = I82576_FRAME_MAX - 4;
 
 export class SendQueue {
   readonly queue: TransmitQueue;
@@ -58,11 +61,14 @@ export class SendQueue {
 
   /** Resolves when the frame lies in the ring. @throws VfioError EINVAL, EMSGSIZE */
   send(bytes: Uint8Array, options: SendOptions): Promise<void> {
-    if (bytes.length < SHORTEST || bytes.length > PACKET_MAX) {
-      const what = `a frame of ${bytes.length} bytes; it must have from ${SHORTEST} to ${PACKET_MAX}`;
-      return Promise.reject(new VfioError(bytes.length < SHORTEST ? 'EINVAL' : 'EMSGSIZE', what));
-    }
     const { segmentSize = 0 } = options;
+    const longest = segmentSize > 0 ? PACKET_MAX : LONGEST;
+    if (bytes.length < SHORTEST || bytes.length > longest) {
+      const what = `a frame of ${bytes.length} bytes; it must have from ${SHORTEST} to ${longest}`;
+      const fix =
+        bytes.length <= PACKET_MAX && bytes.length > LONGEST ? { fix: 'With segmentSize the card cuts a long packet of TCP.' } : {};
+      return Promise.reject(new VfioError(bytes.length < SHORTEST ? 'EINVAL' : 'EMSGSIZE', what, fix));
+    }
     if (segmentSize > 0 && !(this.#headers.find(bytes, 0, bytes.length) && this.#headers.tcp)) return Promise.reject(this.#notTcp());
     if (this.#pending.length === 0 && this.#put(bytes, options)) return Promise.resolve();
     return new Promise((resolve, reject) => this.#pending.push({ bytes, options, resolve, reject }));

@@ -110,6 +110,10 @@ export function frameCases(open: OpenNet): void {
       const { left } = await begin(open);
       expect((await failure(left.send(new Uint8Array(13)))).code).toBe('EINVAL');
       expect((await failure(left.send(new Uint8Array(70_000)))).code).toBe('EMSGSIZE');
+      expect(await failure(left.send(new Uint8Array(9725)))).toMatchObject({
+        code: 'EMSGSIZE',
+        fix: expect.stringContaining('segmentSize'),
+      });
       expect((await failure(left.send(frame(left.mac, left.mac, 100), { segmentSize: 500 }))).message).toContain('not TCP');
     });
   });
