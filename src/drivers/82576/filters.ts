@@ -93,6 +93,11 @@ export class Filters {
     return free;
   }
 
+  /** Whether another pool than `pool` has the address. */
+  isOfAnother(mac: Uint8Array, pool: number): boolean {
+    return this.#entries.some((e) => e !== null && e.pool !== pool && macText(e.mac) === macText(mac));
+  }
+
   /** @returns false when there is no such address */
   remove(mac: Uint8Array, pool = this.#pool): boolean {
     const at = this.#entries.findIndex((e, i) => i > 0 && e !== null && e.pool === pool && macText(e.mac) === macText(mac));

@@ -113,6 +113,7 @@ export class VirtualFunctions {
   setMac(vf: number, mac: string): void {
     const served = this.#at(vf);
     const bytes = stationBytes(mac);
+    this.#takeAway(bytes, vf);
     this.#useMac(vf, bytes);
     served.macFixed = true;
     this.#restart(vf);
@@ -347,6 +348,8 @@ export class VirtualFunctions {
     if (!isStation(mac)) return `${macText(mac)} is no address of a station`;
     const own = served.mac !== null && macText(served.mac) === macText(mac);
     if (served.macFixed && !served.trusted && !own) return 'the administrator has given it an address';
+    // With the address the function would get the other one's frames, and could send in its name.
+    if (!served.trusted && this.#isOfAnother(mac, vf)) return `${macText(mac)} is the address of another function`;
     try {
       if (info === MacFilter.ADD) {
         if (served.addresses >= ADDRESSES_MAX) return `it has ${ADDRESSES_MAX} more addresses already`;
@@ -381,6 +384,23 @@ export class VirtualFunctions {
     else if (!this.#vlans.add(vlan, vf)) return 'the card has no room for more VLANs';
     this.#vlansChanged();
     return null;
+  }
+
+  /** Addresses of functions whose drivers have not started yet are theirs, too. */
+  #isOfAnother(mac: Uint8Array, vf: number): boolean {
+    const text = macText(mac);
+    if (this.#port.filters.isOfAnother(mac, vf) || macText(this.#port.mac()) === text) return true;
+    return this.#served.some((served, other) => other !== vf && macText(served.mac ?? defaultMac(this.#port.mac(), other)) === text);
+  }
+
+  /** The administrator gives an address to `vf`: another one that had chosen it loses it. */
+  #takeAway(mac: Uint8Array, vf: number): void {
+    this.#served.forEach((served, other) => {
+      if (other === vf || served.trusted || served.macFixed || !this.#port.filters.remove(mac, other)) return;
+      if (served.mac === null || macText(served.mac) !== macText(mac)) return;
+      served.mac = null;
+      this.#restart(other);
+    });
   }
 
   #useMac(vf: number, mac: Uint8Array): void {

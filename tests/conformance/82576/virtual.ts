@@ -1,7 +1,7 @@
 /** Cases of virtual functions: mailbox, pools, the switch (7.8, 4.5.3, 8.26). */
 import { describe, expect, it } from 'vitest';
 import type { PortEvent } from '../../../src/drivers/82576/events.ts';
-import { multicastHash } from '../../../src/drivers/82576/mac-address.ts';
+import { macBytes, macText, multicastHash } from '../../../src/drivers/82576/mac-address.ts';
 import { BROADCAST, frame, seedOf } from './bytes.ts';
 import { begin, driveVf, failure, Inbox, type NetSubject, type OpenNet, type Pair } from './subject.ts';
 
@@ -89,6 +89,30 @@ export function virtualCases(open: OpenNet): void {
       expect(vf.mac).toBe('52:54:00:00:07:07');
       expect(await failure(vf.setMac(OTHER))).toMatchObject({ code: 'EPERM', message: expect.stringContaining('refuses') });
       expect(left.virtualFunctions.get(0)).toMatchObject({ macFixed: true, refused: 1, started: true });
+    });
+
+    it('7.8.2.9 a function cannot take the address of another, also of one that has not started', async ({ skip }) => {
+      const pair = await hosted(3, skip);
+      if (pair === null) return;
+      const { subject, left } = pair;
+      const [vf, thief] = [await driveVf(subject, 0), await driveVf(subject, 1)];
+      const own = thief.mac;
+      // The third function's driver starts later.
+      const third = macBytes(left.mac).map((byte, i) => (i === 0 ? (byte & 0xfe) | 2 : i === 1 ? byte ^ 0x82 : byte));
+      for (const mac of [vf.mac, left.mac, macText(third)]) {
+        expect((await failure(thief.setMac(mac))).code).toBe('EPERM');
+        expect((await failure(thief.addMac(mac))).code).toBe('EPERM');
+      }
+      expect((await driveVf(subject, 2)).mac).toBe(macText(third));
+      expect([thief.mac, left.virtualFunctions.get(1).refused]).toEqual([own, 6]);
+      // The administrator's word counts more than a function's own choice.
+      await thief.setMac(OTHER);
+      left.virtualFunctions.setMac(0, OTHER);
+      await vf.dev.until(() => vf.mac === OTHER && thief.mac !== OTHER, { timeoutMs: 60_000 });
+      // A trusted one may have the same address: two that stand in for each other.
+      left.virtualFunctions.setTrust(1, true);
+      await thief.setMac(OTHER);
+      expect(thief.mac).toBe(OTHER);
     });
 
     it('7.8.2.9 promiscuity is for trusted functions', async ({ skip }) => {
