@@ -20,6 +20,7 @@ import { cable } from '../../src/models/wires/cable.ts';
 import { impaired } from '../../src/models/wires/impaired.ts';
 import { Random } from './random.ts';
 import type { SoakOptions } from './run.ts';
+import { settled, turn } from './settled.ts';
 
 const FRAMES = 1_000_000;
 /** Where a frame has its number, and its length: behind the header. */
@@ -36,7 +37,6 @@ const RESET_EVERY = 400;
 /** One step of so many begins a rest of a driver, and the longest rest. */
 const REST_EVERY = 100;
 const REST_STEPS = 40;
-/** A driver's waits, with the time that they need. */
 const PATIENCE_STEPS = 20_000;
 const GROWTH_MAX = 24 * 2 ** 20;
 /** A local experimental type (IEEE 802). */
@@ -238,21 +238,6 @@ async function lastFrame(clock: ManualClock, from: Side, to: Side, random: Rando
     await turn();
   }
   if (to.found === found) throw new Error('no frame arrives any more');
-}
-
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-/** A driver's promise, while its clock goes on. */
-async function settled<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
-  let over = false;
-  const watched = promise.finally(() => (over = true));
-  watched.catch(() => {});
-  for (let step = 0; step < PATIENCE_STEPS && !over; step++) {
-    await turn();
-    clock.advance(1);
-  }
-  if (!over) throw new Error('a driver waits for ever');
-  return await watched;
 }
 
 setFlagsFromString('--expose-gc');

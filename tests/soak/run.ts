@@ -1,9 +1,10 @@
 /**
- * `npm run soak [-- lifecycle|wire|storage|migration|net] [--minutes N] [--seed N] [--watched]
+ * `npm run soak [-- lifecycle|wire|storage|migration|net|hostile] [--minutes N] [--seed N] [--watched]
  * [--threads]`: long runs of random users. Without a name all suites run, one after the other. A
  * suite throws the fault and how to see it again; otherwise it returns a summary.
  */
 import { parseArgs } from 'node:util';
+import { hostile } from './hostile.ts';
 import { lifecycle } from './lifecycle.ts';
 import { migration } from './migration.ts';
 import { net } from './net.ts';
@@ -27,6 +28,7 @@ const suites: Readonly<Record<string, (options: SoakOptions) => Promise<string>>
   storage,
   migration,
   net,
+  hostile,
 };
 
 const { values, positionals } = parseArgs({
