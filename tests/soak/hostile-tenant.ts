@@ -4,7 +4,7 @@
  * two pieces of memory between guards, and one of them is for the device to read alone.
  */
 
-import { Ctrl, Reg, VfReg } from '../../src/abi/82576.ts';
+import { Ctrl, Rctl, Reg, Srrctl, VfReg } from '../../src/abi/82576.ts';
 import { TxCommand, TxData, TxStatus } from '../../src/abi/82576-descriptors.ts';
 import { Message, VfMailbox } from '../../src/abi/82576-mailbox.ts';
 import { Access, type DirectMemory } from '../../src/abi/memory.ts';
@@ -33,6 +33,27 @@ export class HostileTenant {
   readonly #view: DataView;
   readonly #physical: boolean;
   readonly #registers: readonly number[];
+  /** A cunning one first does all that a driver does, and then asks and sends what it must not. */
+  #cunning = false;
+  #left = 0;
+  /** Deeds that it leaves out. */
+  #asleep = 0;
+  readonly #wildDeeds = [
+    () => this.#anyRegister(),
+    () => this.#anyRing(),
+    () => this.#anyDescriptors(),
+    () => this.#frames(),
+    () => this.#mailbox(),
+    () => this.#reset(),
+    () => this.#sleep(),
+  ];
+  readonly #cunningDeeds = [
+    () => this.#receiveRing(),
+    () => this.#frames(),
+    () => this.#frames(),
+    () => this.#ask(this.#random.pick(Object.values(Message).filter((message) => message !== Message.RESET))),
+    () => this.#ask(Message.SET_MAC_ADDR),
+  ];
   /** Accesses that the device refused, as when it sleeps. */
   refused = 0;
 
@@ -63,19 +84,11 @@ export class HostileTenant {
 
   /** One wicked deed. */
   act(): void {
+    const random = this.#random;
     try {
-      const deeds = [
-        () => this.#anyRegister(),
-        () => this.#anyRegister(),
-        () => this.#anyRing(),
-        () => this.#anyDescriptors(),
-        () => this.#frames(),
-        () => this.#frames(),
-        () => this.#mailbox(),
-        () => this.#reset(),
-        () => this.#sleep(),
-      ];
-      this.#random.pick(deeds)();
+      if (this.#asleep-- > 0) return;
+      if (this.#left-- <= 0) this.#changeMood();
+      random.pick(this.#cunning ? this.#cunningDeeds : this.#wildDeeds)();
     } catch (error) {
       if (!(error instanceof VfioError)) throw error;
       this.refused++;
@@ -84,6 +97,7 @@ export class HostileTenant {
 
   /** The function as after power-on, for a driver that means well. */
   end(): void {
+    this.#left = 0;
     this.#dev.config.busMaster = true;
     this.#power(D0);
     this.#dev.reset();
@@ -103,6 +117,21 @@ export class HostileTenant {
     }
     if (Buffer.from(this.#bytes.buffer, this.#bytes.byteOffset, PIECE).includes(Buffer.from(secret))) {
       throw new Error(`${this.#dev.name} has got a frame of others`);
+    }
+  }
+
+  #changeMood(): void {
+    this.#cunning = !this.#cunning;
+    if (this.#cunning) this.end();
+    this.#left = 50 + this.#random.below(100);
+    if (!this.#cunning) return;
+    this.begin();
+    this.#receiveRing();
+    if (this.#physical) this.#write(Reg.RCTL, Rctl.RXEN | Rctl.UPE | Rctl.MPE | Rctl.BAM);
+    else {
+      this.#ask(Message.RESET);
+      // Its physical function answers later.
+      this.#asleep = 20;
     }
   }
 
@@ -211,6 +240,34 @@ export class HostileTenant {
       this.#write(VfReg.VMBMEM + 8, random.once(2) ? macHigh(victim) : random.next());
       this.#write(VfReg.VFMAILBOX, random.once(8) ? random.next() : VfMailbox.REQ);
     }
+  }
+
+  /** A message with manners; most ask for what others have. */
+  #ask(message: Message): void {
+    if (this.#physical) return;
+    const random = this.#random;
+    const victim = macBytes(random.pick(this.#victims));
+    this.#write(VfReg.VFMAILBOX, VfMailbox.VFU);
+    this.#write(VfReg.VMBMEM, message | (random.below(4) << 16));
+    this.#write(VfReg.VMBMEM + 4, macLow(victim));
+    this.#write(VfReg.VMBMEM + 8, macHigh(victim));
+    this.#write(VfReg.VFMAILBOX, VfMailbox.REQ);
+  }
+
+  /** 16 buffers for what comes. */
+  #receiveRing(): void {
+    for (let i = 0; i < 16; i++) {
+      const entry = 0x1000 + i * 16;
+      this.#bytes.fill(0, entry, entry + 16);
+      this.#view.setUint32(entry, OWN_IOVA + 0x8000 + i * 0x800, true);
+    }
+    this.#write(VfReg.RXDCTL, 0);
+    this.#write(VfReg.RDBAL, OWN_IOVA + 0x1000);
+    this.#write(VfReg.RDBAH, 0);
+    this.#write(VfReg.RDLEN, 256);
+    this.#write(VfReg.SRRCTL, Srrctl.ADV_ONE_BUFFER | 2);
+    this.#write(VfReg.RXDCTL, 0x0200_0000);
+    this.#write(VfReg.RDT, 15);
   }
 
   #reset(): void {
