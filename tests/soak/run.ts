@@ -1,7 +1,7 @@
 /**
- * `npm run soak [-- lifecycle|wire|storage|migration|net|hostile] [--minutes N] [--seed N] [--watched]
- * [--threads]`: long runs of random users. Without a name all suites run, one after the other. A
- * suite throws the fault and how to see it again; otherwise it returns a summary.
+ * `npm run soak [-- lifecycle|wire|storage|migration|net|hostile] [--minutes N] [--seed N]
+ * [--watched] [--threads]`: long runs of random users. Without a name all suites run, one after the
+ * other. A suite throws the fault and how to see it again; otherwise it returns a summary.
  */
 import { parseArgs } from 'node:util';
 import { hostile } from './hostile.ts';
