@@ -37,10 +37,22 @@ link_changes() {
   ask driver-comes
   wait_for 60 has_carrier "$card"
   echo "@ $name carrier.with $(cat "/sys/class/net/$card/carrier")"
-  # The other guest's driver looks at its mailbox every two seconds.
+  kernel_says "$name" again
+}
+
+# The host has reset the physical function, and that has cleared COMMAND of its virtual functions,
+# which a guest does not see: its driver has to come anew.
+comes_anew() {
+  echo "$bdf" >"$sys/$bdf/driver/unbind"
+  echo "$bdf" >/sys/bus/pci/drivers_probe
+  wait_for 60 has_interface "$bdf"
+  card=$(interface "$bdf")
+  up "$card" "$address"
+}
+
+after_restart() {
   wait_for 3 ping -c 1 -W 1 "$peer"
   pings again "$peer"
-  kernel_says "$name" again
 }
 
 # igbvf takes an interface that is down for one that is up, and waits for ever: it must be up.
@@ -69,11 +81,15 @@ phase vlan
 meet vlan-set
 [ "$name" = second ] || phase talk_vlan
 meet quiet
+kernel_says "$name" end
+[ "$name" = second ] || phase link_changes
+meet driver-is-back
+phase comes_anew
+meet restarted
 if [ "$name" = first ]; then
-  phase link_changes
+  phase after_restart
   phase reset_at_work
   phase rebind
 fi
-kernel_says "$name" end
 meet end
 true

@@ -17,7 +17,7 @@ import { scenario, type Visits } from './visits.ts';
 
 const MIB = 2 ** 20;
 /** In each transfer. Emulated processors take a second for a few MiB. */
-const BYTES = 4 * MIB;
+const BYTES = 2 * MIB;
 /** Of ten transfers with igb: more than 1 GiB in all. */
 const MANY_BYTES = 128 * MIB;
 

@@ -5,7 +5,6 @@
 import { randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { administerMachine } from '../../src/api/machine-server.ts';
 import { VfioProcess } from '../kit/vfio-process.ts';
 import type { Check } from './checks.ts';
@@ -52,10 +51,7 @@ class Sharing implements AsyncDisposable {
 
   async begin(): Promise<void> {
     this.#process = new VfioProcess(this.#words);
-    while (!this.#process.stdout.includes('shares its card')) {
-      const end = await Promise.race([this.#process.ended, sleep(50, null)]);
-      if (end !== null) throw new Error(`vfio net share ended with ${end}:\n${this.#process.stderr}`);
-    }
+    await this.#process.says('shares its card');
   }
 
   async end(): Promise<void> {

@@ -467,6 +467,13 @@ export abstract class Port implements SignalPort, AsyncDisposable, Disposable {
     });
   }
 
+  /** A reset by others has cleared COMMAND, and the enable bit of the interrupts. */
+  protected regain(): void {
+    this.dev.busMaster = true;
+    this.signals[Symbol.dispose]();
+    this.signals = Signals.enable(this.dev, this.settings.interrupts, this);
+  }
+
   async #recover(reason: string): Promise<void> {
     if (this.dev.asleep) await this.dev.awake();
     this.note('warn', `${this.dev.name} is reset: ${reason}`);
@@ -475,7 +482,7 @@ export abstract class Port implements SignalPort, AsyncDisposable, Disposable {
     this.#flushers.end(new VfioError('EIO', `${this.dev.name}: frames were lost by a reset: ${reason}`));
     this.doorbell.release(true);
     try {
-      this.dev.busMaster = true;
+      this.regain();
       await this.initialise();
       if (this.#state !== 'resetting') return;
       this.#live();

@@ -41,6 +41,10 @@ export interface ServedFunction {
   /** A message that could not be read or answered yet. */
   waiting: boolean;
   answer: number[] | null;
+  /** While it is not 0, the function has not read the last answer. */
+  unreadTicks: number;
+  /** It is to look at the link, once the last answer is read. */
+  pingDue: boolean;
 }
 
 /** Ethernet's longest frame with a tag and its check sequence. */
@@ -77,5 +81,7 @@ export function newFunction(): ServedFunction {
     refusedAtNs: Number.NEGATIVE_INFINITY,
     waiting: false,
     answer: null,
+    unreadTicks: 0,
+    pingDue: false,
   };
 }

@@ -41,6 +41,8 @@ const VLANS_MAX = 8;
 /** A frame of a virtual function: 64 to 9728 bytes. */
 const FRAME_MIN = 64;
 const FRAME_MAX = 9728;
+/** Seconds after which an answer may be overwritten: its function does not read. */
+const UNREAD_TICKS = 2;
 /** A function that may not ask is answered this often: else it could keep the driver busy. */
 const REFUSALS_MS = 2000;
 /** Messages that are answered at one look, of each function: more wait for the next. */
@@ -154,10 +156,16 @@ export class VirtualFunctions {
 
   /** Tell all functions that something has changed: their drivers look at the link. */
   ping(): void {
-    for (let vf = 0; vf < this.#count; vf++) {
-      const flags = this.#served[vf]!.clearToSend ? MessageFlag.CTS : 0;
-      this.#mailbox.write(vf, [Message.PF_CONTROL | flags]);
-    }
+    for (let vf = 0; vf < this.#count; vf++) this.#ping(vf);
+  }
+
+  /** An answer that was not read yet is not overwritten: its function would wait for ever. */
+  #ping(vf: number): void {
+    const served = this.#served[vf]!;
+    served.pingDue = served.unreadTicks > 0 || served.waiting || served.answer !== null;
+    if (served.pingDue) return;
+    const flags = served.clearToSend ? MessageFlag.CTS : 0;
+    this.#mailbox.write(vf, [Message.PF_CONTROL | flags]);
   }
 
   /** Puts pools into the card, after a reset. Functions have to ask for their resets anew. */
@@ -213,6 +221,10 @@ export class VirtualFunctions {
   tick(): void {
     this.#countFunctions();
     this.serve();
+    this.#served.forEach((served, vf) => {
+      if (served.unreadTicks > 0) served.unreadTicks--;
+      if (served.pingDue) this.#ping(vf);
+    });
     const spoofed = this.#port.registers.read32(Reg.WVBR);
     if (spoofed !== 0 && spoofed !== 0xffff_ffff) this.#port.listeners.emit({ kind: 'vf-spoofed', queues: spoofed });
   }
@@ -229,9 +241,12 @@ export class VirtualFunctions {
       if (resets !== 0) this.#countFunctions();
       this.#served.forEach((served, vf) => {
         if ((resets & (1 << vf)) !== 0) this.#wasReset(vf);
-        if (served.answer !== null && this.#mailbox.write(vf, served.answer)) served.answer = null;
+        const hasRead = (causes & (1 << (vf + Mbvficr.VFACK_SHIFT))) !== 0;
+        if (hasRead) served.unreadTicks = 0;
+        if (served.answer !== null) this.#answer(vf, served.answer);
         if (served.waiting || (causes & (1 << vf)) !== 0) this.#serveMessage(vf);
-        else if ((causes & (1 << (vf + Mbvficr.VFACK_SHIFT))) !== 0 && !served.clearToSend) this.#refuseQuietly(vf);
+        else if (hasRead && !served.clearToSend) this.#refuseQuietly(vf);
+        if (served.pingDue) this.#ping(vf);
       });
     }
   }
@@ -265,6 +280,7 @@ export class VirtualFunctions {
     served.hashes = [];
     served.addresses = 0;
     served.answer = null;
+    served.unreadTicks = 0;
     served.frameMax = FRAME_STANDARD;
     if (!served.macFixed) served.mac = null;
   }
@@ -412,7 +428,10 @@ export class VirtualFunctions {
   }
 
   #answer(vf: number, message: number[]): void {
-    if (!this.#mailbox.write(vf, message)) this.#served[vf]!.answer = message;
+    const served = this.#served[vf]!;
+    const written = this.#mailbox.write(vf, message);
+    served.answer = written ? null : message;
+    if (written) served.unreadTicks = UNREAD_TICKS;
   }
 
   /** A function that may not ask: now and then an answer has its driver start anew. */

@@ -162,6 +162,8 @@ export class VirtualPort extends Port {
   protected async initialise(): Promise<void> {
     this.#known = false;
     await this.#resetFunction();
+    // The resets of the physical function, of which there may have been several, are over.
+    if (this.state === 'resetting') this.regain();
     this.#last = perCounter((name) => this.registers.read32(COUNTERS[name]));
     this.#startInterrupts();
     await this.#ask('its longest frame', [Message.SET_LPE, this.settings.mtu + FRAME_OVERHEAD]);

@@ -1,9 +1,12 @@
 /** Cases of virtual functions: mailbox, pools, the switch (7.8, 4.5.3, 8.26). */
+import { setImmediate as turnOfEventLoop } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { VfReg } from '../../../src/abi/82576.ts';
+import { Message, MessageFlag, VfMailbox } from '../../../src/abi/82576-mailbox.ts';
 import type { PortEvent } from '../../../src/drivers/82576/events.ts';
 import { macBytes, macText, multicastHash } from '../../../src/drivers/82576/mac-address.ts';
 import { BROADCAST, frame, seedOf } from './bytes.ts';
-import { begin, driveVf, failure, Inbox, type NetSubject, type OpenNet, type Pair } from './subject.ts';
+import { begin, drive, driveVf, failure, Inbox, type NetSubject, type OpenNet, type Pair } from './subject.ts';
 
 const OTHER = '52:54:00:aa:bb:cc';
 const GROUP = '01:00:5e:01:02:03';
@@ -212,6 +215,51 @@ export function virtualCases(open: OpenNet): void {
       using atRight = new Inbox(right);
       await vf.send(frame(right.mac, vf.mac, 100, 1));
       expect(seedOf((await atRight.next()).bytes)).toBe(1);
+    });
+
+    it('house: the driver of the physical function ends and comes again: functions go on, by interrupts', async ({ skip }) => {
+      const pair = await hosted(2, skip);
+      if (pair === null) return;
+      const { subject, left } = pair;
+      // QEMU's functions do not come back by themselves when the physical one is opened again.
+      if (subject.qemu === true) return skip();
+      const [a, b] = [await driveVf(subject, 0), await driveVf(subject, 1)];
+      let recovered = 0;
+      for (const vf of [a, b])
+        vf.on(({ kind }) => {
+          if (kind === 'recovered') recovered++;
+        });
+      await left.close();
+      const again = await drive(subject, 0, { virtualFunctions: true });
+      await again.dev.until(() => recovered >= 2, { timeoutMs: 60_000 });
+      await a.linkUp({ timeoutMs: 60_000 });
+      await b.linkUp({ timeoutMs: 60_000 });
+      using atB = new Inbox(b);
+      for (let i = 0; i < 10; i++) {
+        const next = atB.next();
+        await turnOfEventLoop();
+        await a.send(frame(b.mac, a.mac, 100, i));
+        expect(seedOf((await next).bytes)).toBe(i);
+      }
+    });
+
+    it('7.8.2.9 an answer that its function has not read is not overwritten', async ({ skip }) => {
+      const pair = await hosted(1, skip);
+      if (pair === null) return;
+      const { subject, left } = pair;
+      const dev = subject.openVf(0);
+      const registers = dev.bar(0);
+      const message = () => registers.read32(VfReg.VMBMEM);
+      registers.write32(VfReg.VFMAILBOX, VfMailbox.VFU);
+      registers.write32(VfReg.VMBMEM, Message.RESET);
+      registers.write32(VfReg.VFMAILBOX, VfMailbox.REQ);
+      const answer = (Message.RESET | MessageFlag.ACK) >>> 0;
+      await left.dev.until(() => message() === answer, { timeoutMs: 60_000 });
+      left.virtualFunctions.ping();
+      expect(message()).toBe(answer);
+      registers.write32(VfReg.VFMAILBOX, VfMailbox.VFU);
+      registers.write32(VfReg.VFMAILBOX, VfMailbox.ACK);
+      await left.dev.until(() => message() === (Message.PF_CONTROL | MessageFlag.CTS), { timeoutMs: 60_000 });
     });
   });
 }
