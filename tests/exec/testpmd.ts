@@ -46,7 +46,7 @@ export class Testpmd implements AsyncDisposable {
     writeFileSync(this.#output, '');
     this.#prompt = openSync(fifo, 'r+');
     // No huge pages, so that each computer has the memory.
-    const environment = ['-l', '0-1', '--no-huge', '-m', '256', '--no-telemetry', `--file-prefix=${name}-${process.pid}`, ...options];
+    const environment = ['-l', '0-1', '--no-huge', '-m', '128', '--no-telemetry', `--file-prefix=${name}-${process.pid}`, ...options];
     const ofPorts = ['-i', '--total-num-mbufs=8192', '--rxd=512', '--txd=512', '--no-lsc-interrupt'];
     const words = [...environment, ...functions.flatMap((bdf) => ['-a', bdf]), '--', ...ofPorts];
     const script = 'in=$1; out=$2; shift 2; exec stdbuf -oL dpdk-testpmd "$@" <"$in" >"$out" 2>&1';

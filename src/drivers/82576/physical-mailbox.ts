@@ -52,6 +52,18 @@ export class PhysicalMailbox {
     return true;
   }
 
+  /**
+   * The same for a message that is no answer: one of the function's that waits stays.
+   * @returns false while the virtual function owns the memory, or has sent a message
+   */
+  notify(vf: number, message: ArrayLike<number>): boolean {
+    if (!this.#own(vf)) return false;
+    // The function can send none from here on: it waits for the memory.
+    if ((this.#registers.read32(Reg.MBVFICR) & (1 << vf)) === 0) return this.write(vf, message);
+    this.#registers.write32(registerOf(vf), 0);
+    return false;
+  }
+
   /** Takes the memory from a virtual function that keeps it. */
   reclaim(vf: number): void {
     this.#registers.write32(registerOf(vf), PfMailbox.RVFU);

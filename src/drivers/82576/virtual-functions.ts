@@ -159,13 +159,15 @@ export class VirtualFunctions {
     for (let vf = 0; vf < this.#count; vf++) this.#ping(vf);
   }
 
-  /** An answer that was not read yet is not overwritten: its function would wait for ever. */
+  /**
+   * An answer that was not read yet is not overwritten, nor a message that waits: the function
+   * would wait for ever.
+   */
   #ping(vf: number): void {
     const served = this.#served[vf]!;
-    served.pingDue = served.unreadTicks > 0 || served.waiting || served.answer !== null;
-    if (served.pingDue) return;
     const flags = served.clearToSend ? MessageFlag.CTS : 0;
-    this.#mailbox.write(vf, [Message.PF_CONTROL | flags]);
+    const hasToWait = served.unreadTicks > 0 || served.waiting || served.answer !== null;
+    served.pingDue = hasToWait || !this.#mailbox.notify(vf, [Message.PF_CONTROL | flags]);
   }
 
   /** Puts pools into the card, after a reset. Functions have to ask for their resets anew. */
@@ -455,7 +457,7 @@ export class VirtualFunctions {
     const served = this.#served[vf]!;
     if (!served.clearToSend) return;
     served.clearToSend = false;
-    this.#mailbox.write(vf, [Message.PF_CONTROL]);
+    this.#ping(vf);
   }
 
   #enable(vf: number, on: boolean): void {
