@@ -87,17 +87,24 @@ export class Statistics implements StatisticsPort {
     this.count(counter);
   }
 
+  /** 8.26: good frames are those of other functions, too, which LBC counts once more. */
   poolReceived(pool: number, length: number, multicast: boolean, looped: boolean): void {
     const base = pool * VF_STRIDE;
-    this.#wrap(base + (looped ? Reg.PVFGPRLBC : Reg.PVFGPRC), 1);
-    this.#wrap(base + (looped ? Reg.PVFGORLBC : Reg.PVFGORC), length + FCS);
+    this.#wrap(base + Reg.PVFGPRC, 1);
+    this.#wrap(base + Reg.PVFGORC, length + FCS);
     if (multicast) this.#wrap(base + Reg.PVFMPRC, 1);
+    if (!looped) return;
+    this.#wrap(base + Reg.PVFGPRLBC, 1);
+    this.#wrap(base + Reg.PVFGORLBC, length + FCS);
   }
 
   poolTransmitted(pool: number, length: number, looped: boolean): void {
     const base = pool * VF_STRIDE;
-    this.#wrap(base + (looped ? Reg.PVFGPTLBC : Reg.PVFGPTC), 1);
-    this.#wrap(base + (looped ? Reg.PVFGOTLBC : Reg.PVFGOTC), length + FCS);
+    this.#wrap(base + Reg.PVFGPTC, 1);
+    this.#wrap(base + Reg.PVFGOTC, length + FCS);
+    if (!looped) return;
+    this.#wrap(base + Reg.PVFGPTLBC, 1);
+    this.#wrap(base + Reg.PVFGOTLBC, length + FCS);
   }
 
   /** Counters of a pool go on at 0 (8.26). */
