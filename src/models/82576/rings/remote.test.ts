@@ -3,6 +3,7 @@ import { BUFFERS, MEMORY, pattern, RingsRig, RX_RING, TX_RING } from '../../../.
 import { ofQueue, Reg, Xdctl } from '../../../abi/82576.ts';
 import { RxStatus, TxCommand } from '../../../abi/82576-descriptors.ts';
 import { Dma, type DmaPort, type Iova } from '../../../abi/device-host.ts';
+import { decodePlain, encodePlain } from '../../kit/plain-data.ts';
 import type { TestHost } from '../../kit/test-host.ts';
 
 const EOP = TxCommand.EOP;
@@ -156,6 +157,61 @@ describe('house: rings in memory that is reached by messages', () => {
     expect(rig.sent).toHaveLength(100);
     expect(rig.read(Reg.TDH)).toBe(100);
     for (let i = 0; i < 100; i++) expect(rig.words(TX_RING, i)[3]! & 1).toBe(1);
+  });
+
+  test('write-backs that a halt cuts off go along to another card, and land there', async () => {
+    const rig = new RingsRig(remote);
+    rig.write(Reg.TDWBAL, DEAF | 1);
+    rig.startTransmit();
+    for (let i = 0; i < 20; i++) rig.putData(i, BUFFERS, 64, EOP | RS);
+    rig.ring(20);
+    await settle();
+    expect(rig.sent).toHaveLength(20);
+    rig.rings.halt();
+    const other = new RingsRig((host) => ({ ...remote(host), write: (iova, from) => host.dma.write(iova, from) }));
+    other.host.memory.set(rig.host.memory);
+    other.registers.words.set(rig.registers.words);
+    other.rings.halt();
+    other.rings.load(-1, decodePlain(encodePlain(rig.rings.save(-1))));
+    await settle();
+    expect(other.view.getUint32(DEAF, true)).toBe(0);
+    other.rings.goOn();
+    await settle();
+    expect(other.view.getUint32(DEAF, true)).toBe(20);
+    expect([other.sent.length, other.interrupts.filter((one) => one === 'tx 0').length]).toEqual([0, 20]);
+  });
+
+  test('a state whose write-backs lie is refused with EINVAL', async () => {
+    const rig = new RingsRig(remote);
+    rig.write(Reg.TDWBAL, DEAF | 1);
+    rig.startTransmit();
+    rig.putData(0, BUFFERS, 64, EOP | RS);
+    rig.ring(1);
+    await settle();
+    rig.rings.halt();
+    const state = () => structuredClone(rig.rings.save(-1)) as { transmit: { state: { unwritten: Record<string, unknown>[] } }[] };
+    const whole = { iova: DEAF, bytes: new Uint8Array(4) };
+    expect(state().transmit[0]!.state.unwritten).toEqual([{ iova: DEAF, bytes: Uint8Array.of(1, 0, 0, 0) }]);
+    const load = (unwritten: unknown) => {
+      const saved = state();
+      Object.assign(saved.transmit[0]!.state, { unwritten });
+      new RingsRig().rings.load(-1, saved);
+    };
+    for (const one of [
+      { ...whole, iova: -1 },
+      { ...whole, iova: 0.5 },
+      { ...whole, iova: 1n << 64n },
+      { ...whole, iova: -1n },
+      { ...whole, iova: '4' },
+      { ...whole, bytes: new Uint8Array(3) },
+      { ...whole, bytes: new Uint8Array(5) },
+      { ...whole, bytes: [0, 0, 0, 0] },
+    ]) {
+      expect(() => load([one])).toThrow(/the state of the rings of an 82576/);
+    }
+    expect(() => load(undefined)).toThrow(/no write-backs/);
+    expect(() => load(new Array(33).fill(whole))).toThrow(/no write-backs/);
+    expect(() => load([{ ...whole, iova: (1n << 64n) - 4n }])).not.toThrow();
   });
 
   test('a peer that never answered is not waited for after a reset', async () => {

@@ -1,8 +1,9 @@
 /** Saved state of the rings comes from outside: each field is looked at before it is used. */
+import type { Iova } from '../../../abi/device-host.ts';
 import { VfioError } from '../../../base/errno.ts';
 import { QUEUES, type ReceivedFrame } from '../parts.ts';
-import { CONTEXT_WORDS, FRAME_MIN, PACKET_MAX } from './transmit-limits.ts';
-import type { TransmitQueueState } from './transmit-queue.ts';
+import { CONTEXT_WORDS, FRAME_MIN, PACKET_MAX, WRITE_BYTES, WRITES_MAX } from './transmit-limits.ts';
+import type { TransmitQueueState, WriteBack } from './transmit-queue.ts';
 
 const U16 = 0xffff;
 const U32 = 0xffff_ffff;
@@ -73,21 +74,36 @@ export function framesOf(value: unknown): ReceivedFrame[] {
   });
 }
 
+function iovaOf(value: unknown): Iova {
+  if (typeof value === 'bigint' && value >= 0n && value < 1n << 64n) return value;
+  if (typeof value === 'number' && Number.isSafeInteger(value) && value >= 0) return value;
+  throw wrong('a wrong address of a write-back');
+}
+
+function writeBackOf(value: unknown): WriteBack {
+  const one = fieldsOf(value, 'write-back');
+  const bytes = bytesOf(one.bytes, 'bytes of a write-back', WRITE_BYTES);
+  if (bytes.length !== WRITE_BYTES) throw wrong('a short write-back');
+  return { iova: iovaOf(one.iova), bytes };
+}
+
 /** @throws VfioError EINVAL */
 export function transmitStateOf(value: unknown): TransmitQueueState {
   const state = fieldsOf(value, 'transmit queue');
   const contexts = listOf(state.contexts, 'contexts', CONTEXT_WORDS).map((word) => wholeOf(word, 'context'));
-  if (state.packet === null) return { contexts, packet: null };
+  const unwritten = listOf(state.unwritten, 'write-backs', WRITES_MAX).map(writeBackOf);
+  if (state.packet === null) return { contexts, packet: null, unwritten };
   const packet = fieldsOf(state.packet, 'packet');
   const bytes = bytesOf(packet.bytes, 'bytes of a packet', PACKET_MAX);
   const command = wholeOf(packet.command, 'command');
   const options = wholeOf(packet.options, 'option');
   const dropped = flagOf(packet.dropped, 'packet');
-  if (packet.sending === null) return { contexts, packet: { command, options, dropped, bytes, sending: null } };
+  if (packet.sending === null) return { contexts, packet: { command, options, dropped, bytes, sending: null }, unwritten };
   const sending = fieldsOf(packet.sending, 'packet to send');
   if (bytes.length < FRAME_MIN) throw wrong('a short packet');
   return {
     contexts,
+    unwritten,
     packet: {
       command,
       options,

@@ -13,3 +13,7 @@ export const PACKET_MAX = 2 ** 18 - 1 + 127 + 511 + 255;
 export const CONTEXT_WORDS = 8;
 /** Where a packet stands in its buffer: the switch inserts a tag before it. */
 export const PACKET_AT = 16;
+/** Write-backs to remote memory that are under way at once. */
+export const WRITES_MAX = 32;
+/** Of each: the last word of a descriptor, or a head. */
+export const WRITE_BYTES = 4;

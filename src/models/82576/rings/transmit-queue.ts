@@ -20,10 +20,8 @@ import { AHEAD_MAX, behind, DescriptorRing, iovaOf, WORDS } from './descriptor-r
 import { insertIpChecksum, insertL4Checksum, insertLegacyChecksum, ipLength, macLength } from './offload.ts';
 import type { QueueEvents } from './queue-events.ts';
 import { Segmentation } from './segmentation.ts';
-import { CONTEXT_WORDS, FRAME_MAX, FRAME_MIN, PACKET_AT, PACKET_MAX, PADDED } from './transmit-limits.ts';
+import { CONTEXT_WORDS, FRAME_MAX, FRAME_MIN, PACKET_AT, PACKET_MAX, PADDED, WRITES_MAX } from './transmit-limits.ts';
 
-/** Write-backs to remote memory that are under way at once. */
-const WRITES_MAX = 32;
 /** Of the queue's own buffer, until a packet needs more. */
 const BUFFER = 16_384;
 const ADDRESS_HIGH_MAX = 2 ** 21;
@@ -45,7 +43,8 @@ export const Stop = {
 } as const;
 export type Stop = (typeof Stop)[keyof typeof Stop];
 
-interface WriteBack {
+/** A write to remote memory: a descriptor's status, or the head. */
+export interface WriteBack {
   readonly iova: Iova;
   readonly bytes: Uint8Array;
 }
@@ -71,6 +70,8 @@ export interface TransmitQueueState {
   readonly contexts: number[];
   /** The packet that is under way. Null: there is none. */
   readonly packet: PacketState | null;
+  /** Write-backs to remote memory whose end is not known, in order. */
+  readonly unwritten: readonly WriteBack[];
 }
 
 interface PacketState {
@@ -156,7 +157,7 @@ export class TransmitQueue {
     this.#copy.forget();
   }
 
-  /** Write-backs that `abandon` has cut off are sent again. */
+  /** Write-backs that `abandon` has cut off, or that `load` has brought, are sent again. */
   goOn(): void {
     for (const one of this.#unwritten) this.#post(one);
   }
@@ -173,24 +174,28 @@ export class TransmitQueue {
   }
 
   save(): TransmitQueueState {
-    const contexts = [...this.#contexts];
-    if (this.#length < 0) return { contexts, packet: null };
+    return { contexts: [...this.#contexts], packet: this.#savePacket(), unwritten: [...this.#unwritten] };
+  }
+
+  #savePacket(): PacketState | null {
+    if (this.#length < 0) return null;
     const command = this.#command;
     const options = this.#options;
     const dropped = this.#dropping;
     const end = this.#sending && !this.#segmented ? this.#end : PACKET_AT + this.#length;
     const bytes = this.#bytes.slice(PACKET_AT, end);
-    if (!this.#sending) return { contexts, packet: { command, options, dropped, bytes, sending: null } };
+    if (!this.#sending) return { command, options, dropped, bytes, sending: null };
     const segments = this.#segmented ? this.#segments! : null;
     if (segments !== null) bytes.set(segments.header);
     const { payload, frames } = segments === null ? { payload: 0, frames: 0 } : segments.progress;
-    return { contexts, packet: { command, options, dropped, bytes, sending: { command: this.#lastCommand, payload, frames } } };
+    return { command, options, dropped, bytes, sending: { command: this.#lastCommand, payload, frames } };
   }
 
-  /** A state that fits no packet loads as no packet. */
-  load({ contexts, packet }: TransmitQueueState): void {
+  /** A state that fits no packet loads as no packet. `goOn` sends its write-backs. */
+  load({ contexts, packet, unwritten }: TransmitQueueState): void {
     this.restart();
     this.#contexts.set(contexts);
+    this.#unwritten = [...unwritten];
     if (packet === null) return;
     this.#begin(packet.command, packet.options);
     if (packet.bytes.length > this.#limit()) {

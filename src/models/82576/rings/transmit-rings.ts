@@ -174,7 +174,9 @@ export class TransmitRings implements CardPart, TransmitQueuePort {
       queue.restart();
       this.ringChanged(queue.index);
       const found = saved.get(queue.index);
-      if (found !== undefined) queue.load(found);
+      if (found === undefined) continue;
+      queue.load(found);
+      if ((this.#halted & (1 << queue.index)) === 0) queue.goOn();
     }
   }
 
