@@ -13,6 +13,9 @@ const OWNERS = VfMailbox.VFU | VfMailbox.PFU;
 /** Bits of VFMAILBOX that are its own. */
 const OWN = VfMailbox.PFSTS | VfMailbox.PFACK | VfMailbox.RSTI | VfMailbox.RSTD;
 
+/** Bits of MBVFICR that VF 0 sets; those of VF `n` are `n` higher. */
+const NEWS = 1 | (1 << Mbvficr.VFACK_SHIFT);
+
 export class Mailbox implements CardPart {
   readonly #words: Uint32Array;
   readonly #interrupts: InterruptPort;
@@ -51,7 +54,7 @@ export class Mailbox implements CardPart {
     if ((written & PfMailbox.RVFU) !== 0) {
       // The VF is stuck: its requests are void (8.14.2).
       owners &= ~PfMailbox.VFU;
-      this.#words[Reg.MBVFICR >>> 2]! &= ~((1 << vf) | (1 << (vf + Mbvficr.VFACK_SHIFT)));
+      this.#words[Reg.MBVFICR >>> 2]! &= ~(NEWS << vf);
     }
     if ((written & PfMailbox.PFU) === 0) owners &= ~PfMailbox.PFU;
     else if ((owners & PfMailbox.VFU) === 0) owners |= PfMailbox.PFU;
@@ -89,7 +92,11 @@ export class Mailbox implements CardPart {
     const request = (written & VfMailbox.REQ) === 0 ? 0 : 1 << vf;
     const answer = (written & VfMailbox.ACK) === 0 ? 0 : 1 << (vf + Mbvficr.VFACK_SHIFT);
     if ((request | answer) === 0) return;
-    this.#words[Reg.MBVFICR >>> 2]! |= request | answer;
+    this.#ringPf(vf, request | answer);
+  }
+
+  #ringPf(vf: number, news: number): void {
+    this.#words[Reg.MBVFICR >>> 2]! |= news;
     if ((this.#words[Reg.MBVFIMR >>> 2]! & (1 << vf)) !== 0) this.#interrupts.cause(Icr.VMMB);
   }
 
@@ -110,6 +117,18 @@ export class Mailbox implements CardPart {
 
   save(of: number): unknown {
     return of < 0 ? [...this.#own] : this.#own[of]!;
+  }
+
+  /** A VF's request and acknowledgement that the PF has not read, for `bring`. */
+  unread(vf: number): number {
+    return (this.#words[Reg.MBVFICR >>> 2]! >>> vf) & NEWS;
+  }
+
+  /** The VF has come from another card with `unread` of there: this PF hears of it. */
+  bring(vf: number, unread: number): void {
+    this.#words[Reg.MBVFICR >>> 2]! &= ~(NEWS << vf);
+    const news = unread & NEWS;
+    if (news !== 0) this.#ringPf(vf, news << vf);
   }
 
   load(of: number, state: unknown): void {

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { CardRig } from '../../../../tests/kit/82576/card-rig.ts';
 import { errnoFrom } from '../../../../tests/kit/errno.ts';
-import { Icr, Ivar, Rah, Reg, ralOf, VfReg, Vlvf } from '../../../abi/82576.ts';
+import { Icr, Ivar, Mbvficr, Rah, Reg, ralOf, VfReg, Vlvf } from '../../../abi/82576.ts';
 import { VfMailbox } from '../../../abi/82576-mailbox.ts';
 import { decodePlain, encodePlain } from '../../kit/plain-data.ts';
 import { TestHost } from '../../kit/test-host.ts';
@@ -129,6 +129,34 @@ describe('B.11 a virtual function that moves', () => {
     there.vf.reset();
     there.vf.migration.start();
     expect([there.card.read(Reg.VFLRE) & there.pool, there.card.read(Reg.ICS) & Icr.VMMB]).toEqual([there.pool, Icr.VMMB]);
+  });
+
+  it('B.11 takes a message along that the PF has not read, and the PF of the target hears of it', () => {
+    const rig = working();
+    rig.write(VfReg.VFMAILBOX, VfMailbox.VFU | VfMailbox.REQ | VfMailbox.ACK);
+    const there = new Rig(OTHER);
+    there.card.read(Reg.ICR);
+    there.load(rig.save());
+    const news = there.pool | (there.pool << Mbvficr.VFACK_SHIFT);
+    expect([there.card.read(Reg.MBVFICR), there.card.read(Reg.ICS) & Icr.VMMB]).toEqual([news, Icr.VMMB]);
+  });
+
+  it('B.11 raises nothing where MBVFIMR masks the function, and keeps its bits', () => {
+    const rig = working();
+    rig.write(VfReg.VFMAILBOX, VfMailbox.VFU | VfMailbox.REQ);
+    const there = new Rig(OTHER);
+    there.card.write(Reg.MBVFIMR, 0xff & ~there.pool);
+    there.card.read(Reg.ICR);
+    there.load(rig.save());
+    expect([there.card.read(Reg.MBVFICR), there.card.read(Reg.ICS) & Icr.VMMB]).toEqual([there.pool, 0]);
+  });
+
+  it('B.11 leaves nothing of the message of the function that was there before, nor takes another', () => {
+    const there = new Rig(OTHER);
+    there.write(VfReg.VFMAILBOX, VfMailbox.VFU | VfMailbox.REQ);
+    there.card.model.card.mailbox.writtenByVf(VF, VfMailbox.REQ);
+    there.load(working().save());
+    expect(there.card.read(Reg.MBVFICR)).toBe(1 << VF);
   });
 
   it('B.11 stands still as if the PF had shut it out, and goes on where it was', () => {

@@ -7,10 +7,11 @@ import { Reg } from '../../../abi/82576.ts';
 import type { ModelMigration } from '../../../abi/device-host.ts';
 import { decodePlain, encodePlain } from '../../kit/plain-data.ts';
 import type { Card } from '../card.ts';
-import { fieldsOf, flagOf, loadRoom, wordsOf, wrong } from './plain.ts';
+import { fieldsOf, flagOf, loadRoom, numberOf, wordsOf, wrong } from './plain.ts';
 import { addAddresses, addressesOf, addVlans, removePool, vlansOf } from './pool-filters.ts';
 
 export const VF_STATE_VERSION = 1;
+const U32 = 0xffff_ffff;
 /** Registers of the pool that the PF writes. */
 const ofPool = [Reg.VMOLR, Reg.VMVIR] as const;
 
@@ -79,6 +80,7 @@ export class VirtualMigration implements ModelMigration {
       causes: interrupts.saveOf(this.#vf),
       owners: words[(Reg.PFMAILBOX >>> 2) + this.#vf]!,
       mailbox: mailbox.save(this.#vf),
+      unread: mailbox.unread(this.#vf),
       rings: rings.save(this.#vf),
       receives: this.#receives,
       transmits: this.#transmits,
@@ -95,6 +97,7 @@ export class VirtualMigration implements ModelMigration {
     const causes = wordsOf(state, 'causes', 4);
     const { owners, mailbox } = state;
     if (typeof owners !== 'number' || typeof mailbox !== 'number') throw wrong('a wrong mailbox');
+    const unread = numberOf(state, 'unread', U32);
     const receives = flagOf(state, 'receives');
     const transmits = flagOf(state, 'transmits');
     const addresses = wordsOf(state, 'addresses');
@@ -114,5 +117,7 @@ export class VirtualMigration implements ModelMigration {
     this.#receives = receives;
     this.#transmits = transmits;
     this.#reset = false;
+    // Last: a PF that answers at once finds the function whole.
+    this.#card.mailbox.bring(this.#vf, unread);
   }
 }
