@@ -5,7 +5,7 @@
 import { I82576_BAR_BYTES } from '../../abi/82576.ts';
 import type { DeviceHost, Model, Width } from '../../abi/device-host.ts';
 import { Card, type CardOptions } from './card.ts';
-import { PhysicalMigration } from './migration/physical-migration.ts';
+import { type IoWindow, PhysicalMigration } from './migration/physical-migration.ts';
 
 export const Bar = { REGISTERS: 0, FLASH: 1, IO: 2, MSIX: 3 } as const;
 /** In BAR 2: the offset of the register that IODATA reaches (8.1.2). */
@@ -16,11 +16,11 @@ const FLASH_ERASED = 0xffff_ffff;
 export class PhysicalFunction implements Model {
   readonly card: Card;
   readonly migration: PhysicalMigration;
-  #address = 0;
+  readonly #io: IoWindow = { address: 0 };
 
   constructor(host: DeviceHost, options: CardOptions) {
     this.card = new Card(host, options);
-    this.migration = new PhysicalMigration(this.card);
+    this.migration = new PhysicalMigration(this.card, this.#io);
   }
 
   read(bar: number, offset: number, width: Width): number {
@@ -44,21 +44,21 @@ export class PhysicalFunction implements Model {
   }
 
   #readIo(offset: number): number {
-    if (offset === IOADDR) return this.#address;
-    return offset === IODATA && this.#reaches ? this.card.registers.read(this.#address) : 0;
+    if (offset === IOADDR) return this.#io.address;
+    return offset === IODATA && this.#reaches ? this.card.registers.read(this.#io.address) : 0;
   }
 
   #writeIo(offset: number, value: number): void {
-    if (offset === IOADDR) this.#address = value >>> 0;
-    else if (offset === IODATA && this.#reaches) this.card.registers.write(this.#address, value);
+    if (offset === IOADDR) this.#io.address = value >>> 0;
+    else if (offset === IODATA && this.#reaches) this.card.registers.write(this.#io.address, value);
   }
 
   get #reaches(): boolean {
-    return this.#address < I82576_BAR_BYTES && (this.#address & 3) === 0;
+    return this.#io.address < I82576_BAR_BYTES && (this.#io.address & 3) === 0;
   }
 
   reset(): void {
-    this.#address = 0;
+    this.#io.address = 0;
     this.card.reset({ kind: 'device' });
   }
 

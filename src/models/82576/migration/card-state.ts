@@ -13,8 +13,15 @@ const PHY_REGISTERS = 32;
 const U32 = 0xffff_ffff;
 const ALL_VECTORS = 2 ** VECTORS - 1;
 
-/** @param timerNs of the TCP timer; 0: it does not run */
-export function saveCard(card: Card, timerNs: number): Uint8Array {
+/** State of the PF beside its card. */
+export interface PhysicalState {
+  /** Nanoseconds left of the TCP timer; 0: it does not run. */
+  readonly timerNs: number;
+  /** IOADDR (8.1.2). */
+  readonly address: number;
+}
+
+export function saveCard(card: Card, { timerNs, address }: PhysicalState): Uint8Array {
   const at: number[] = [];
   const { words } = card.registers;
   for (let i = 0; i < words.length; i++) if (words[i] !== 0) at.push(i);
@@ -27,12 +34,13 @@ export function saveCard(card: Card, timerNs: number): Uint8Array {
     interrupts: card.interrupts.save(),
     time: card.time.now,
     timerNs,
+    address,
     parts: card.parts.map((part) => part.save?.(PF)),
   });
 }
 
-/** Registers that no room has declared stay 0. @returns nanoseconds of the TCP timer */
-export function loadCard(card: Card, bytes: Uint8Array): number {
+/** Registers that no room has declared stay 0. */
+export function loadCard(card: Card, bytes: Uint8Array): PhysicalState {
   const state = fieldsOf(decodePlain(bytes), 'fields');
   const at = wordsOf(state, 'at');
   const words = wordsOf(state, 'words', at.length);
@@ -42,6 +50,7 @@ export function loadCard(card: Card, bytes: Uint8Array): number {
   const interrupts = fieldsOf(state.interrupts, 'interrupts');
   const left = timesOf(interrupts, 'left', VECTORS);
   const timerNs = numberOf(state, 'timerNs', DAY_NS);
+  const address = numberOf(state, 'address', U32) >>> 0;
   const { parts, time } = state;
   if (!Array.isArray(parts) || parts.length !== card.parts.length) throw wrong('other rooms');
   if (typeof time !== 'bigint' || time < 0n) throw wrong('a wrong time');
@@ -64,5 +73,5 @@ export function loadCard(card: Card, bytes: Uint8Array): number {
   card.time.load(time);
   for (const [i, part] of card.parts.entries()) loadRoom(() => part.load?.(PF, parts[i]));
   card.refresh();
-  return timerNs;
+  return { timerNs, address };
 }

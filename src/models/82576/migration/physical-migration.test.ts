@@ -53,6 +53,14 @@ describe('B.11 what goes along with an 82576', () => {
     expect(there.read(Reg.STATUS) & Status.LU).toBe(Status.LU);
   });
 
+  it('B.11 the register that the window in I/O space reaches', () => {
+    const card = linked();
+    card.model.write(2, 0, 4, Reg.VFTA + 4);
+    const there = moved(card);
+    there.model.write(2, 4, 4, 0x1234);
+    expect([there.model.read(2, 0, 4), there.read(Reg.VFTA + 4)]).toEqual([Reg.VFTA + 4, 0x1234]);
+  });
+
   it('B.11 a link that the target does not have goes down, and a cause says so', () => {
     const card = linked({ mode: 'intx' });
     card.read(Reg.ICR);

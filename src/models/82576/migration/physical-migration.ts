@@ -11,16 +11,23 @@ import { wrong } from './plain.ts';
 
 export const STATE_VERSION = 1;
 
+/** The window of BAR 2: the offset of the register that it reaches (8.1.2). */
+export interface IoWindow {
+  address: number;
+}
+
 export class PhysicalMigration implements ModelMigration {
   readonly version = STATE_VERSION;
   readonly stateSize = 64 * 1024;
   readonly p2p: ModelPeerToPeer = { enter: () => this.#set('quiet', true), leave: () => this.#set('quiet', false) };
   readonly #card: Card;
+  readonly #io: IoWindow;
   readonly #reasons = { stopped: false, quiet: false };
   #timerNs = 0;
 
-  constructor(card: Card) {
+  constructor(card: Card, io: IoWindow) {
     this.#card = card;
+    this.#io = io;
   }
 
   stop(): void {
@@ -34,13 +41,15 @@ export class PhysicalMigration implements ModelMigration {
   /** @throws VfioError EBUSY while virtual functions are enabled */
   save(): Uint8Array {
     this.#alone();
-    return saveCard(this.#card, this.#timerNs);
+    return saveCard(this.#card, { timerNs: this.#timerNs, address: this.#io.address });
   }
 
   load(bytes: Uint8Array, version: number): void {
     if (version !== STATE_VERSION) throw wrong(`version ${version}, not ${STATE_VERSION}`);
     this.#alone();
-    this.#timerNs = loadCard(this.#card, bytes);
+    const { timerNs, address } = loadCard(this.#card, bytes);
+    this.#timerNs = timerNs;
+    this.#io.address = address;
   }
 
   #alone(): void {
