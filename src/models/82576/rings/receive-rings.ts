@@ -39,6 +39,7 @@ export interface ReceiveParts {
 
 /** Frames that wait for a queue, for migration. */
 export interface ReceiveQueueState {
+  /** Of the function's queues: a function may have another index where it arrives. */
   readonly queue: number;
   readonly frames: ReceivedFrame[];
 }
@@ -239,7 +240,7 @@ export class ReceiveRings implements CardPart, ReceivePort {
   }
 
   save(of: number): ReceiveQueueState[] {
-    return this.#queuesOf(of).map((queue) => ({ queue: queue.index, frames: this.#buffer.list(queue.index) }));
+    return this.#queuesOf(of).map((queue, own) => ({ queue: own, frames: this.#buffer.list(queue.index).map(unsigned) }));
   }
 
   load(of: number, state: unknown): void {
@@ -248,11 +249,11 @@ export class ReceiveRings implements CardPart, ReceivePort {
       const { queue, frames } = fieldsOf(one, 'receive queue');
       saved.set(wholeOf(queue, 'queue', QUEUES - 1), framesOf(frames));
     }
-    for (const queue of this.#queuesOf(of)) {
+    for (const [own, queue] of this.#queuesOf(of).entries()) {
       queue.restart();
       this.ringChanged(queue.index);
       this.#buffer.clear(queue.index);
-      for (const frame of saved.get(queue.index) ?? []) this.#buffer.put(queue.index, frame, FRAME_BYTES * 4, false);
+      for (const frame of saved.get(own) ?? []) this.#buffer.put(queue.index, frame, FRAME_BYTES * 4, false);
     }
   }
 
@@ -268,6 +269,11 @@ export class ReceiveRings implements CardPart, ReceivePort {
   #queuesOf(of: number): ReceiveQueue[] {
     return of === PF ? this.#queues : this.#queues.filter((queue) => queue.index % POOLS === of);
   }
+}
+
+/** The filter's words may have a sign, which a saved state has not. */
+function unsigned(frame: ReceivedFrame): ReceivedFrame {
+  return { ...frame, rssHash: frame.rssHash >>> 0, status: frame.status >>> 0, errors: frame.errors >>> 0 };
 }
 
 /** How a queue took a frame. */

@@ -160,8 +160,9 @@ export class TransmitRings implements CardPart, TransmitQueuePort {
     this.#timer = null;
   }
 
+  /** `queue` is of the function's: it may have another index where it arrives. */
   save(of: number): { readonly queue: number; readonly state: TransmitQueueState }[] {
-    return this.#queuesOf(of).map((queue) => ({ queue: queue.index, state: queue.save() }));
+    return this.#queuesOf(of).map((queue, own) => ({ queue: own, state: queue.save() }));
   }
 
   load(of: number, state: unknown): void {
@@ -170,10 +171,10 @@ export class TransmitRings implements CardPart, TransmitQueuePort {
       const { queue, state: of } = fieldsOf(one, 'transmit queue');
       saved.set(wholeOf(queue, 'queue', QUEUES - 1), transmitStateOf(of));
     }
-    for (const queue of this.#queuesOf(of)) {
+    for (const [own, queue] of this.#queuesOf(of).entries()) {
       queue.restart();
       this.ringChanged(queue.index);
-      const found = saved.get(queue.index);
+      const found = saved.get(own);
       if (found === undefined) continue;
       queue.load(found);
       if ((this.#halted & (1 << queue.index)) === 0) queue.goOn();
