@@ -148,6 +148,8 @@ export class Card implements CardPort {
         this.#virtual[index] = null;
         this.#virtualFunctions--;
         this.rings.functionsChanged();
+        // It may go while a move has it stand still; who has the queues next does not.
+        this.rings.goOn(index);
         this.interrupts.remap();
       },
     };

@@ -1,10 +1,13 @@
 import { describe, expect, it } from 'vitest';
 import { CardRig } from '../../../../tests/kit/82576/card-rig.ts';
+import { ethernet } from '../../../../tests/kit/82576/frames.ts';
 import { errnoFrom } from '../../../../tests/kit/errno.ts';
-import { Icr, Ivar, Mbvficr, Rah, Reg, ralOf, VfReg, Vlvf } from '../../../abi/82576.ts';
+import { Ctrl, Icr, Ivar, Mbvficr, Mrqc, Rah, Rctl, Reg, ralOf, Srrctl, Tctl, VfReg, Vlvf, VtCtl, Xdctl } from '../../../abi/82576.ts';
+import { TxCommand, TxStatus } from '../../../abi/82576-descriptors.ts';
 import { VfMailbox } from '../../../abi/82576-mailbox.ts';
 import { decodePlain, encodePlain } from '../../kit/plain-data.ts';
 import { TestHost } from '../../kit/test-host.ts';
+import { NEGOTIATION_MS } from '../phy/link.ts';
 import { VirtualFunction } from '../virtual-function.ts';
 import { VF_STATE_VERSION } from './virtual-migration.ts';
 
@@ -14,13 +17,14 @@ const LOW = 0x1200_5452;
 const HIGH = 0x8000_7856;
 
 class Rig {
-  readonly card = new CardRig({ mode: 'msix', vectors: 10 });
+  readonly card: CardRig;
   readonly host = new TestHost({ mode: 'msix', vectors: 3 });
   readonly vf: VirtualFunction;
   readonly index: number;
 
-  constructor(index: number) {
+  constructor(index: number, card = new CardRig({ mode: 'msix', vectors: 10 })) {
     this.index = index;
+    this.card = card;
     this.vf = new VirtualFunction(this.host, this.card.model.card, index);
   }
 
@@ -66,6 +70,50 @@ function working(): Rig {
   rig.write(VfReg.VTEIMS, 3);
   rig.write(VfReg.VMBMEM, 0xcafe);
   rig.write(VfReg.VFMAILBOX, VfMailbox.VFU);
+  return rig;
+}
+
+const TX_RING = 0x0;
+const RX_RING = 0x200;
+const TX_BUFFER = 0x1000;
+const RX_BUFFER = 0x2000;
+/** To the address of the function. */
+const FRAME = ethernet('52:54:00:12:56:78', '02:00:00:00:00:99', 0x88b5, Array<number>(100).fill(7));
+
+/** The PF lets a function in by its address, and the function has a ring of each kind. */
+function traffic(rig: Rig): void {
+  const { card, host, pool } = rig;
+  card.write(Reg.CTRL, card.read(Reg.CTRL) | Ctrl.SLU);
+  card.wire.carrier(true);
+  card.host.clock.advance(NEGOTIATION_MS);
+  card.write(Reg.RCTL, Rctl.RXEN | Rctl.SECRC);
+  card.write(Reg.TCTL, Tctl.EN | Tctl.PSP);
+  card.write(Reg.MRQC, Mrqc.VMDQ);
+  card.write(Reg.VT_CTL, VtCtl.DIS_DEF_POOL);
+  card.write(ralOf(9), LOW);
+  card.write(ralOf(9) + 4, HIGH | (pool << Rah.POOLSEL_SHIFT));
+  card.write(Reg.VFRE, pool);
+  card.write(Reg.VFTE, pool);
+  const base = Number(host.base);
+  const view = new DataView(host.memory.buffer, host.memory.byteOffset);
+  view.setUint32(RX_RING, base + RX_BUFFER, true);
+  host.memory.set(FRAME, TX_BUFFER);
+  view.setUint32(TX_RING, base + TX_BUFFER, true);
+  view.setUint32(TX_RING + 8, FRAME.length | TxCommand.DEXT | TxCommand.DTYP_DATA | TxCommand.EOP | TxCommand.IFCS, true);
+  view.setUint32(TX_RING + 12, FRAME.length << TxStatus.PAYLEN_SHIFT, true);
+  rig.write(VfReg.RDBAL, base + RX_RING);
+  rig.write(VfReg.RDLEN, 128);
+  rig.write(VfReg.SRRCTL, Srrctl.ADV_ONE_BUFFER | 2);
+  rig.write(VfReg.RXDCTL, Xdctl.ENABLE);
+  rig.write(VfReg.RDT, 1);
+  rig.write(VfReg.TDBAL, base + TX_RING);
+  rig.write(VfReg.TDLEN, 128);
+  rig.write(VfReg.TXDCTL, Xdctl.ENABLE);
+}
+
+function withTraffic(index: number): Rig {
+  const rig = new Rig(index);
+  traffic(rig);
   return rig;
 }
 
@@ -159,12 +207,66 @@ describe('B.11 a virtual function that moves', () => {
     expect(there.card.read(Reg.MBVFICR)).toBe(1 << VF);
   });
 
-  it('B.11 stands still as if the PF had shut it out, and goes on where it was', () => {
-    const rig = working();
+  it('B.11 sends, receives and writes nothing while it stands still, and goes on where it was', () => {
+    const rig = withTraffic(VF);
+    const { card, host, pool } = rig;
     rig.vf.migration.stop();
-    expect(rig.card.read(Reg.VFRE) & rig.pool).toBe(0);
+    const memory = host.memory.slice();
+    rig.write(VfReg.TDT, 1);
+    card.wire.arrive(FRAME);
+    // No doorbell of the PF wakes it, and its PF sees its own bits.
+    expect([card.read(Reg.VFRE), card.read(Reg.VFTE)]).toEqual([pool, pool]);
+    card.write(Reg.VFRE, pool);
+    card.write(Reg.VFTE, pool);
+    card.host.clock.advance(100);
+    expect([card.wire.sent.length, rig.read(VfReg.TDH), rig.read(VfReg.RDH)]).toEqual([0, 0, 0]);
+    expect(host.memory).toEqual(memory);
     rig.vf.migration.start();
-    expect([rig.card.read(Reg.VFRE) & rig.pool, rig.card.read(Reg.VFTE) & rig.pool]).toEqual([rig.pool, rig.pool]);
+    expect([card.wire.sent.length, rig.read(VfReg.TDH), rig.read(VfReg.RDH)]).toEqual([1, 1, 1]);
+    expect(host.memory.slice(RX_BUFFER, RX_BUFFER + FRAME.length)).toEqual(FRAME);
+  });
+
+  it('B.11 finds the PF obeyed that has disabled it while it stood still', () => {
+    const rig = withTraffic(VF);
+    const { card } = rig;
+    rig.vf.migration.stop();
+    rig.write(VfReg.TDT, 1);
+    card.write(Reg.VFRE, 0);
+    card.write(Reg.VFTE, 0);
+    rig.vf.migration.start();
+    card.wire.arrive(FRAME);
+    expect([card.wire.sent.length, rig.read(VfReg.TDH), rig.read(VfReg.RDH)]).toEqual([0, 0, 0]);
+    card.write(Reg.VFTE, rig.pool);
+    expect(card.wire.sent).toHaveLength(1);
+  });
+
+  it('B.11 takes along what it had to send and what waited for it, and sends nothing before its start', () => {
+    const rig = withTraffic(VF);
+    rig.vf.migration.stop();
+    rig.write(VfReg.TDT, 1);
+    rig.card.wire.arrive(FRAME);
+    const there = withTraffic(OTHER);
+    const { card, host } = there;
+    there.vf.migration.stop();
+    there.vf.reset();
+    host.memory.set(rig.host.memory);
+    there.vf.migration.load(rig.save(), VF_STATE_VERSION);
+    card.write(Reg.VFTE, there.pool);
+    expect([card.wire.sent.length, there.read(VfReg.RDH)]).toEqual([0, 0]);
+    there.vf.migration.start();
+    expect([card.wire.sent.length, there.read(VfReg.TDH), there.read(VfReg.RDH)]).toEqual([1, 1, 1]);
+    expect(host.memory.slice(RX_BUFFER, RX_BUFFER + FRAME.length)).toEqual(FRAME);
+  });
+
+  it('B.11 that goes while it stands still leaves queues that work', () => {
+    const rig = withTraffic(VF);
+    rig.vf.migration.stop();
+    rig.vf.dispose();
+    const next = new Rig(VF, rig.card);
+    traffic(next);
+    next.write(VfReg.TDT, 1);
+    rig.card.wire.arrive(FRAME);
+    expect([rig.card.wire.sent.length, next.read(VfReg.RDH)]).toEqual([1, 1]);
   });
 
   it('B.11 refuses a state without one of its fields, and another version', () => {

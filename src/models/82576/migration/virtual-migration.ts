@@ -23,8 +23,6 @@ export class VirtualMigration implements ModelMigration {
   /** Places of the card's registers that are the function's alone, by offset / 4. */
   readonly #places: Uint32Array;
   #stopped = false;
-  #receives = false;
-  #transmits = false;
   #reset = false;
 
   constructor(card: Card, vf: number, places: Uint32Array) {
@@ -37,28 +35,26 @@ export class VirtualMigration implements ModelMigration {
     return 1 << this.#vf;
   }
 
-  /** Its queues stand still as if the PF had disabled the function (8.14.8). */
+  /** Its queues do no DMA, and frames for it wait. VFRE and VFTE stay the PF's. */
   stop(): void {
     if (this.#stopped) return;
     this.#stopped = true;
-    const { words } = this.#card.registers;
-    this.#receives = (words[Reg.VFRE >>> 2]! & this.#bit) !== 0;
-    this.#transmits = (words[Reg.VFTE >>> 2]! & this.#bit) !== 0;
-    words[Reg.VFRE >>> 2]! &= ~this.#bit;
-    words[Reg.VFTE >>> 2]! &= ~this.#bit;
+    this.#card.rings.halt(this.#vf);
     this.#card.interrupts.flushOf(this.#vf);
   }
 
   start(): void {
     if (!this.#stopped) return;
     this.#stopped = false;
-    const { words } = this.#card.registers;
-    if (this.#receives) words[Reg.VFRE >>> 2]! |= this.#bit;
-    if (this.#transmits) words[Reg.VFTE >>> 2]! |= this.#bit;
-    this.#card.refresh();
-    this.#card.rings.wake();
     if (this.#reset) this.#card.reset({ kind: 'vf', vf: this.#vf });
     this.#reset = false;
+    this.#card.rings.goOn(this.#vf);
+  }
+
+  /** As the PF of the source had it; the PF of the target may disable the function at any time. */
+  #enable(register: number, on: boolean): void {
+    const { words } = this.#card.registers;
+    words[register >>> 2] = on ? words[register >>> 2]! | this.#bit : words[register >>> 2]! & ~this.#bit;
   }
 
   /**
@@ -67,7 +63,6 @@ export class VirtualMigration implements ModelMigration {
    */
   takesReset(): boolean {
     this.#reset = this.#stopped;
-    if (this.#stopped) this.#receives = this.#transmits = false;
     return this.#stopped;
   }
 
@@ -82,8 +77,8 @@ export class VirtualMigration implements ModelMigration {
       mailbox: mailbox.save(this.#vf),
       unread: mailbox.unread(this.#vf),
       rings: rings.save(this.#vf),
-      receives: this.#receives,
-      transmits: this.#transmits,
+      receives: (words[Reg.VFRE >>> 2]! & this.#bit) !== 0,
+      transmits: (words[Reg.VFTE >>> 2]! & this.#bit) !== 0,
       addresses: addressesOf(words, this.#vf),
       vlans: vlansOf(words, this.#vf),
     });
@@ -113,9 +108,9 @@ export class VirtualMigration implements ModelMigration {
     addVlans(words, this.#vf, vlans);
     interrupts.loadOf(this.#vf, causes);
     loadRoom(() => rings.load(this.#vf, state.rings));
+    this.#enable(Reg.VFRE, receives);
+    this.#enable(Reg.VFTE, transmits);
     this.#card.refresh();
-    this.#receives = receives;
-    this.#transmits = transmits;
     this.#reset = false;
     // Last: a PF that answers at once finds the function whole.
     this.#card.mailbox.bring(this.#vf, unread);
