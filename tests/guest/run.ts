@@ -2,7 +2,8 @@
  * `npm run test:guest [-- --only SUBJECT] [--kernel stable|backports] [--speed] [--require]
  * [--verbose]`: boots Linux in QEMU and checks served devices from inside the guest, and the
  * package as a user of the guest's own VFIO. Subjects are edu, kernel, host, nvme, devices,
- * endpoint, net (network cards) and selftests: Linux's own tests of VFIO, under `vfio exec`.
+ * endpoint, selftests: Linux's own tests of VFIO, under `vfio exec`; and net: four guests with
+ * network cards, which take minutes, so that they run only when they are asked for.
  *
  * It needs no installed package: apt fetches QEMU, the kernel and tools as Debian packages into a
  * cache (vfio-ts/guest in $XDG_CACHE_HOME or ~/.cache). Where that is not possible it prints the
@@ -71,7 +72,7 @@ async function main(): Promise<Visits> {
   }
   if (wanted('devices')) await visitDevices(visits);
   if (wanted('endpoint')) await visitEndpoint(visits, build);
-  if (wanted('net')) await visitNet(visits, GuestTools.prepare(cache, kernel, 'amd64'), NetTools.prepare(cache), { speed: options.speed });
+  if (only === 'net') await visitNet(visits, GuestTools.prepare(cache, kernel, 'amd64'), NetTools.prepare(cache), { speed: options.speed });
   if (wanted('selftests')) await visitSelftests(visits, build);
   if (wanted('kernel') || wanted('host') || wanted('nvme')) {
     const tools = DiskTools.prepare(cache);
