@@ -45,12 +45,15 @@ interface Kernel {
   readonly ways: readonly ('group' | 'cdev')[];
 }
 
-/** @param speed compare the speed of our NVMe driver with Linux's, and write 1 GiB; nothing else */
+/**
+ * @param speed compare the speed of our NVMe driver with Linux's, and write 1 GiB; nothing else
+ * @param cards also our driver on QEMU's network card, which takes minutes
+ */
 export async function visitKernel(
   visits: Visits,
   tools: DiskTools,
   build: ModuleBuild,
-  { speed }: { readonly speed: boolean },
+  { speed, cards }: { readonly speed: boolean; readonly cards: boolean },
 ): Promise<void> {
   using disk = await NodeDisk.make(tools, PROGRAMS);
   const all = kernels(visits, build);
@@ -92,7 +95,7 @@ export async function visitKernel(
       last.ways.map((way) => [way, [casesCheck(way, 'dynamic vectors, low power, resets of device and bus, dma-bufs', 5)]]),
     ),
   );
-  await visitCards(visits, disk, last);
+  if (cards) await visitCards(visits, disk, last);
   await visitNvmeDriver(visits, tools, disk, last, { megabytes: 64, seconds: 2 });
 }
 

@@ -3,7 +3,8 @@
  * [--verbose]`: boots Linux in QEMU and checks served devices from inside the guest, and the
  * package as a user of the guest's own VFIO. Subjects are edu, kernel, host, nvme, devices,
  * endpoint, selftests: Linux's own tests of VFIO, under `vfio exec`; and net: four guests with
- * network cards, which take minutes, so that they run only when they are asked for.
+ * network cards. Network cards take minutes: net, and what selftests and kernel do with a card, run
+ * only when they are asked for by name.
  *
  * It needs no installed package: apt fetches QEMU, the kernel and tools as Debian packages into a
  * cache (vfio-ts/guest in $XDG_CACHE_HOME or ~/.cache). Where that is not possible it prints the
@@ -65,6 +66,8 @@ async function main(): Promise<Visits> {
   const visits = new Visits(GuestTools.prepare(cache, kernel), options);
   using build = new ModuleBuild(cache, visits.tools.kernelVersion);
   console.log(`guest tests: QEMU ${visits.tools.qemuVersion}, Linux ${visits.tools.kernelVersion}`);
+  // A subject that is asked for by name is whole.
+  const cards = only !== undefined;
   const wanted = (subject: string) => only === undefined || only === subject;
   if (wanted('edu')) {
     await visits.withServed(['edu'], (served) => visitEdu(visits, served));
@@ -73,10 +76,10 @@ async function main(): Promise<Visits> {
   if (wanted('devices')) await visitDevices(visits);
   if (wanted('endpoint')) await visitEndpoint(visits, build);
   if (only === 'net') await visitNet(visits, GuestTools.prepare(cache, kernel, 'amd64'), NetTools.prepare(cache), { speed: options.speed });
-  if (wanted('selftests')) await visitSelftests(visits, build);
+  if (wanted('selftests')) await visitSelftests(visits, build, { cards });
   if (wanted('kernel') || wanted('host') || wanted('nvme')) {
     const tools = DiskTools.prepare(cache);
-    if (wanted('kernel')) await visitKernel(visits, tools, build, { speed: options.speed });
+    if (wanted('kernel')) await visitKernel(visits, tools, build, { speed: options.speed, cards });
     if (wanted('host')) await visitHost(visits, tools);
     if (wanted('nvme')) await visitNvme(visits, tools, { speed: options.speed });
   }
